@@ -1,0 +1,54 @@
+"""``python -m examples.demo``: show the page. With ``--check``: run it against a script."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from contextlib import suppress
+
+import uvicorn
+
+from examples.demo.check import check
+from examples.demo.server import create_app
+
+SHUTDOWN_SECONDS = 1  # what streams that are still open get after Ctrl-C
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    parser.add_argument("--check", action="store_true", help="run a scripted client, then exit")
+    options = parser.parse_args()
+    return check() if options.check else serve(options.host, options.port)
+
+
+def serve(host: str, port: int) -> int:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        print(f"Cannot listen on {host} port {port}: {error.strerror}.", file=sys.stderr)
+        print("Another one: python -m examples.demo --port 8001", file=sys.stderr)
+        return 1
+
+    # The middleware logs a line for each client that leaves: a part of the show.
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = uvicorn.Config(
+        create_app(),
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    address = f"[{host}]" if ":" in host else host
+    print(f"Open http://{address}:{listener.getsockname()[1]}/ (Ctrl-C stops it)", flush=True)
+    # uvicorn raises the signal again once it has shut down; Ctrl-C is how this is meant to end.
+    with listener, suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The demo's server: the same chat handler twice, plain and batched, and the page.
+
+``uvicorn examples.demo.server:app`` works as well as ``python -m examples.demo``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from examples.demo.agent import TOKENS_PER_SECOND, Agent, Source, configured_source
+from examples.demo.metering import Metered, current_run, time_tasks_of_runs
+from examples.demo.runs import Runs
+from sse_batching import SSEBatchingMiddleware, current_token
+
+FASTEST = 2_000.0  # tokens per second; past it the replay cannot keep its pace
+
+
+def create_app(make_source: Callable[[float], Source] = configured_source) -> Starlette:
+    """The demo's app. ``make_source`` gets the pace (tokens a second) that a request asks for."""
+    runs = Runs()
+
+    async def chat(request: Request) -> Response:
+        agent = Agent(make_source(_tokens_per_second(request)))
+        current_run.get().agent = agent
+        with suppress(LookupError):  # there is no token on the plain side
+            current_token().register(agent.interrupt, "SSE client disconnected")
+        return StreamingResponse(_events(agent), media_type="text/event-stream")
+
+    async def show_run(request: Request) -> Response:
+        if (sides := runs.snapshot(request.path_params["run_id"])) is None:
+            raise HTTPException(404, "no such run")
+        return JSONResponse(sides, headers={"Cache-Control": "no-store"})
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        time_tasks_of_runs(asyncio.get_running_loop())
+        yield
+        runs.interrupt_agents("the server shuts down")
+
+    chat_app = Starlette(routes=[Route("/chat", chat)])
+    sides: dict[str, ASGIApp] = {
+        "plain": chat_app,
+        "batched": SSEBatchingMiddleware(chat_app),
+    }
+    return Starlette(
+        routes=[
+            *(Mount(f"/{side}", Metered(app, runs=runs, side=side)) for side, app in sides.items()),
+            Route("/runs/{run_id}", show_run),
+            Mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True)),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def _events(agent: Agent) -> AsyncIterator[str]:
+    """Run ``agent`` in a thread of its own and yield its chunks as server-sent events."""
+    loop = asyncio.get_running_loop()
+    # Unbounded, as in most servers of this kind: the agent never waits for its reader.
+    chunks: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def emit(chunk: str | None) -> None:
+        with suppress(RuntimeError):  # the event loop is closed: the server has shut down
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+
+    def work() -> None:
+        agent.run(emit)
+        emit(None)
+
+    # A daemon, so that an agent that nobody interrupts cannot hold up the end of the process.
+    threading.Thread(target=work, name="agent", daemon=True).start()
+    while (chunk := await chunks.get()) is not None:
+        yield f"data: {chunk}\n\n"
+    if agent.error is not None:
+        yield f"data: {json.dumps({'error': {'message': str(agent.error)}})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _tokens_per_second(request: Request) -> float:
+    text = request.query_params.get("tokens_per_second", str(TOKENS_PER_SECOND))
+    with suppress(ValueError):
+        if 0 < (pace := float(text)) <= FASTEST:
+            return pace
+    raise HTTPException(400, f"tokens_per_second: a number up to {FASTEST:g}, not {text!r}")
+
+
+app = create_app()

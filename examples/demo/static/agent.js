@@ -1,0 +1,41 @@
+// What the agent on the server did, in words.
+
+/** Whether an agent in this state can still spend tokens. */
+export const isAtWork = (figures) => ["waiting", "running"].includes(figures?.agent);
+
+export const tokens = (count) => `${count.toLocaleString("en")} token${count === 1 ? "" : "s"}`;
+
+/** `figures` of one side as the server reports them, as a state for the style sheet and two lines. */
+export function describeAgent(figures) {
+  const wasted = figures.wasted_tokens ?? 0;
+  switch (figures.agent) {
+    case "interrupted":
+      return {
+        state: "interrupted",
+        headline: `Agent interrupted after ${figures.stopped_after_ms?.toFixed(1)} ms`,
+        detail: `${tokens(wasted)} spent on nobody. It was told: “${figures.message}”`,
+      };
+    case "failed":
+      return { state: "failed", headline: "Agent failed", detail: `after ${tokens(figures.tokens)}` };
+    case "finished":
+      return figures.disconnected
+        ? {
+            state: "wasted",
+            headline: `${tokens(wasted)} spent on nobody`,
+            detail: "The agent went on to the end. Nobody told it that you had left.",
+          }
+        : {
+            state: "finished",
+            headline: "Agent finished",
+            detail: `${tokens(figures.tokens)}, all of them delivered`,
+          };
+    default:
+      return figures.disconnected
+        ? {
+            state: "wasting",
+            headline: `${tokens(wasted)} spent on nobody`,
+            detail: "You have left, and the agent is still writing. Nobody told it.",
+          }
+        : { state: "running", headline: "Agent at work", detail: tokens(figures.tokens ?? 0) };
+  }
+}

@@ -1,0 +1,109 @@
+// The page: starts all sides at once, walks away from all at once, and asks the server meanwhile
+// what it did.
+
+import { isAtWork, tokens } from "./agent.js";
+import { Side } from "./side.js";
+
+// A column of the page each; the first is what the others are compared with.
+const SIDES = [
+  { id: "plain", title: "Plain", code: "StreamingResponse" },
+  { id: "batched", title: "Batched", code: "StreamingResponse + SSEBatchingMiddleware" },
+];
+
+const POLL_INTERVAL = 100; // milliseconds
+
+const startButton = document.getElementById("start");
+const leaveButton = document.getElementById("leave");
+const verdict = document.getElementById("verdict");
+
+const sides = SIDES.map((side) => new Side(side));
+document.getElementById("sides").append(...sides.map((side) => side.element));
+
+let currentRun = null; // a run that is no longer this one stops polling
+
+async function start() {
+  const run = { id: randomId(), leaving: new AbortController(), reading: true };
+  currentRun = run;
+  for (const side of sides) side.reset();
+  setControls(true);
+  say("running", "The same answer, twice…");
+
+  // The page's own parameters go to the server, so that /?tokens_per_second=200 is a faster demo.
+  const query = new URLSearchParams(location.search);
+  query.set("run", run.id);
+  const signal = run.leaving.signal;
+  await new Promise((opened) => {
+    const streams = sides.map((side) => side.stream(query, signal, opened));
+    Promise.all(streams).then(() => {
+      run.reading = false;
+      setControls(false);
+      opened();
+    });
+  });
+  await poll(run);
+}
+
+function leave() {
+  leaveButton.disabled = true;
+  currentRun.leaving.abort();
+}
+
+/** Show the server's figures until nobody reads and no agent works any more. */
+async function poll(run) {
+  let lastRound = false;
+  while (currentRun === run && !lastRound) {
+    // Decided before the figures are asked for: what happens meanwhile needs one more round.
+    const wasReading = run.reading;
+    const response = await fetch(`runs/${run.id}`);
+    if (!response.ok) break;
+    const figures = await response.json();
+    if (currentRun !== run) break;
+    for (const side of sides) if (figures[side.id]) side.report(figures[side.id]);
+    lastRound = !wasReading && !sides.some((side) => isAtWork(side.figures));
+    conclude(run, lastRound);
+    await new Promise((resume) => setTimeout(resume, POLL_INTERVAL));
+  }
+}
+
+function conclude(run, final) {
+  const [baseline, ...others] = sides;
+  if (run.leaving.signal.aborted) {
+    const spent = sides.map((side) => `${side.title}: ${tokens(side.figures?.wasted_tokens ?? 0)}`);
+    say(final ? "left" : "leaving", `Spent on nobody since you left. ${spent.join(", ")}.`);
+    return;
+  }
+  if (!final || !sides.every((side) => side.complete)) return;
+  const gains = others.map((side) => {
+    const writes = times(baseline.figures.writes, side.figures.writes);
+    const cpu = change(baseline.figures.cpu_ms, side.figures.cpu_ms);
+    const text = side.answer.text === baseline.answer.text ? "the same text" : "another text";
+    return `${side.title}: ${text}, ${writes} fewer writes, server CPU ${cpu}.`;
+  });
+  say("complete", gains.join(" "));
+}
+
+const times = (more, less) => `${(more / less).toFixed(1)}×`;
+
+const percent = new Intl.NumberFormat("en", { style: "percent", signDisplay: "always" });
+const change = (before, after) => percent.format(after / before - 1).replace("-", "−");
+
+function setControls(running) {
+  startButton.disabled = running;
+  leaveButton.disabled = !running;
+}
+
+function say(state, text) {
+  verdict.dataset.state = state;
+  if (verdict.textContent !== text) verdict.textContent = text;
+}
+
+// crypto.randomUUID would need https, or localhost.
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+startButton.addEventListener("click", start);
+leaveButton.addEventListener("click", leave);
+setControls(false);
+say("idle", "Then walk away in the middle of it, and see which agent notices.");

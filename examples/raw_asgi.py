@@ -1,0 +1,48 @@
+"""Plain ASGI, no framework: the middleware wraps the app, the token comes from the scope.
+
+    python examples/raw_asgi.py
+    curl -N http://127.0.0.1:8000/
+
+Press Ctrl-C in curl while it streams: the server prints where the app stopped.
+"""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import uvicorn
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from sse_batching import SSEBatchingMiddleware, get_token
+
+TEXT = "Three callables and a dictionary are all that a web framework is made of. " * 20
+SECONDS_PER_WORD = 0.0125
+
+
+async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    assert scope["type"] == "http"  # the server is told below that there is no lifespan
+    token = get_token(scope)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"text/event-stream")],
+            "trailers": False,
+        }
+    )
+    for position, word in enumerate(TEXT.split()):
+        if token.cancelled:
+            print(f"stopped after {position} words: {token.message}", flush=True)
+            return
+        await anyio.sleep(SECONDS_PER_WORD)
+        event = f"data: {json.dumps({'delta': word + ' '})}\n\n"
+        await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+
+
+app = SSEBatchingMiddleware(answer)
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, lifespan="off")

@@ -1,0 +1,125 @@
+"""The buffer of one stream: when is a batch due, and what is in it.
+
+Pure: the caller says what time it is, sets the timer for `deadline`, and does the writing.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+
+class Coalescer:
+    """Gathers chunks into batches.
+
+    The first chunk, and any chunk after `max_delay` without one, is due at once. Any other is due
+    `max_delay` after the first chunk of its batch. That is not a fixed tick: a tick beats against
+    the rate of the tokens, and makes a steady stream stutter.
+
+    Sizes are bytes, times are seconds on the caller's clock.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_last_arrival",
+        "bytes_taken",
+        "chunks_taken",
+        "deadline",
+        "first_arrival",
+        "in_flight",
+        "longest_delay",
+        "lost",
+        "max_bytes",
+        "max_delay",
+        "size",
+        "stream_began",
+        "waiting",
+    )
+
+    def __init__(self, max_delay: float, max_bytes: int) -> None:
+        self.max_delay = max_delay
+        self.max_bytes = max_bytes
+        self.size = 0
+        """Bytes waiting."""
+        self.in_flight = 0
+        """Bytes taken for a write that has not ended."""
+        self.lost = 0
+        """Bytes given up, or taken for a write that failed."""
+        self.waiting = False
+        """Whether a batch waits. Its size may be 0: an empty chunk can be meant to send headers."""
+        self.deadline = inf
+        """When the waiting batch is due; infinity while nothing waits."""
+        self.first_arrival = 0.0
+        """When the first chunk of the waiting batch came."""
+        self.stream_began: float | None = None
+        """When the first chunk of all came."""
+        self.chunks_taken = 0
+        self.bytes_taken = 0
+        self.longest_delay = 0.0
+        self._chunks: list[bytes] = []
+        self._last_arrival = -inf
+
+    def add(self, chunk: bytes, now: float) -> bool:
+        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`."""
+        if not self.waiting:
+            self.waiting = True
+            self.first_arrival = now
+            quiet = now - self._last_arrival >= self.max_delay
+            self.deadline = now if quiet else now + self.max_delay
+            if self.stream_began is None:
+                self.stream_began = now
+        self._last_arrival = now
+        self._chunks.append(chunk)
+        self.size += len(chunk)
+        return now >= self.deadline or self.size >= self.max_bytes
+
+    def take(self, now: float) -> bytes:
+        """The waiting chunks as one batch, now in flight: say `sent` when its write has ended."""
+        chunks = self._chunks
+        self._chunks = []
+        self.longest_delay = max(self.longest_delay, now - self.first_arrival)
+        self.chunks_taken += len(chunks)
+        self.bytes_taken += self.size
+        self.in_flight = self.size
+        self.size = 0
+        self.waiting = False
+        self.deadline = inf
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def sent(self) -> None:
+        """The batch in flight was delivered."""
+        self.in_flight = 0
+
+    def send_failed(self) -> None:
+        """The batch in flight was not delivered. It is not put back: half of it may be sent."""
+        self.lost += self.in_flight
+        self.in_flight = 0
+
+    def drop(self) -> None:
+        """Give up what waits and what is in flight: nothing more will be delivered."""
+        self.lost += self.size + self.in_flight
+        self.chunks_taken += len(self._chunks)
+        self.bytes_taken += self.size
+        self._chunks = []
+        self.size = self.in_flight = 0
+        self.waiting = False
+        self.deadline = inf
+
+    @property
+    def full(self) -> bool:
+        """Whether the app has to wait: what is buffered and in flight has reached `max_bytes`."""
+        return self.size + self.in_flight >= self.max_bytes
+
+    @property
+    def undelivered(self) -> int:
+        """Bytes that came in and were not delivered."""
+        return self.size + self.in_flight + self.lost
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks came in."""
+        return self.chunks_taken + len(self._chunks)
+
+    @property
+    def bytes_in(self) -> int:
+        """How many bytes came in."""
+        return self.bytes_taken + self.size

@@ -1,0 +1,343 @@
+"""One request and its response: what state it is in, and what ends it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Awaitable
+from contextlib import nullcontext
+from typing import Final
+
+import anyio
+
+from ._coalescing import Coalescer
+from ._ending import Cause, Ending
+from ._options import Options, check_seconds
+from ._policy import is_batched
+from ._receiving import Receiver
+from ._scheduling import Alarm, Scheduler
+from ._states import TRANSITIONS, State
+from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
+from ._typing import Message, Receive, Scope, Send
+from .cancellation import CancellationToken
+from .exceptions import ClientDisconnected
+from .reasons import CancelReason
+from .report import Outcome, StreamReport
+
+logger: Final = logging.getLogger("sse_batching")
+
+LAST_WRITE_TIME: Final = 1.0
+"""Seconds for the last write once the server has said `http.disconnect`: some say it just before
+the last write returns (hypercorn on trio), on others it never returns (hypercorn, HTTP/2)."""
+
+CLEANUP_TIME: Final = 1.0
+"""Seconds for our own tasks to end; one that is stuck in a `send` which cannot be cancelled
+(hypercorn on trio) is left to the server."""
+
+_lock: Final = threading.Lock()
+
+
+class Exchange:
+    """One request and its response, and the only owner of their state."""
+
+    # Defaults on the class: most requests end without ever touching these.
+    state = State.AWAITING
+    _ending: Ending | None = None
+    _response: BatchedResponse | None = None
+    _id: str | None = None
+    _max_delay: float | None = None  # of this response, in place of the option
+    _batching = True
+    _last_write: Alarm | None = None
+    _app_waited = False  # whether the app waited in `receive` when the stream was closed
+    _excused = False  # whether one `send` has come after that, and was let off
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, options: Options, scheduler: Scheduler
+    ) -> None:
+        self._scope = scope
+        self._server_send = send
+        self._options = options
+        self._scheduler = scheduler
+        self._host = scheduler.host()
+        self._began = scheduler.time()
+        self._receiver = Receiver(receive)
+        self.receive = self._receiver.receive
+        """The `receive` that the app is given."""
+
+    # What the code that serves the request asks for.
+
+    @property
+    def id(self) -> str:
+        if self._id is None:
+            self._id = secrets.token_hex(16)
+        return self._id
+
+    @property
+    def token(self) -> CancellationToken:
+        token = self.ending.token
+        self._scheduler.run_in_loop(self._watch)
+        return token
+
+    async def flush(self) -> None:
+        if self.state is State.CLOSED:
+            self.refuse()
+        elif self.state is State.STREAMING and self._response is not None:
+            await self._response.deliver(None)
+
+    def configure(self, max_delay: float | None, enabled: bool | None) -> None:
+        if max_delay is not None:
+            check_seconds("max_delay", max_delay)
+            self._max_delay = max_delay
+        if enabled is not None:
+            self._batching = enabled
+        if self._response is not None:
+            self._configure(self._response)
+
+    def _configure(self, response: BatchedResponse) -> None:
+        response.batching = self._batching
+        if self._max_delay is not None:
+            response.coalescer.max_delay = self._max_delay
+
+    # The app's `send`.
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The `send` that the app is given.
+
+        A plain function: what passes through costs no coroutine of ours.
+        """
+        state = self.state
+        if state is State.STREAMING:
+            assert self._response is not None  # made with the state
+            return self._response.send(message)
+        kind = message.get("type")
+        if kind == "http.response.start":
+            if state is State.AWAITING or state is State.ABANDONED:
+                headers = message.get("headers", ())
+                if not isinstance(headers, list | tuple):  # looking at an iterator uses it up
+                    message = {**message, "headers": list(headers)}
+                if is_batched(self._scope, message, self._options.media_types):
+                    return self._start(message)
+                self.move(State.PASSING)
+        elif state is State.PASSING:
+            if kind == "http.response.body" and not message.get("more_body", False):
+                # Before the write: during it the server already says `http.disconnect`.
+                self.move(State.COMPLETED)
+        elif state is State.CLOSED or state is State.ENDING:
+            return self._send_late(message)
+        if self._ending is None:
+            return self._server_send(message)
+        return self._send_passing(message)
+
+    async def _send_passing(self, message: Message) -> None:
+        """A response that is not batched, while somebody may want to know of its failure."""
+        try:
+            await self._server_send(message)
+        except Exception as error:
+            if is_disconnect(error):
+                self.close(Cause(CancelReason.SEND_FAILED, DISCONNECTED, error))
+            raise
+
+    async def _start(self, message: Message) -> None:
+        if self.state is State.ABANDONED:
+            self.move(State.CLOSED)
+            self.ending.tell_app()
+            return self.refuse()
+        self.move(State.STREAMING)
+        response = self._response = BatchedResponse(
+            self, self._server_send, message, self._options, self._scheduler
+        )
+        self._configure(response)
+        self._watch()
+        await response.deliver(message)
+
+    async def _send_late(self, message: Message) -> None:
+        """A send of a stream that is closed, or is just ending in another task."""
+        if self.state is not State.CLOSED and self._response is not None:
+            await self._response.writer.turn()
+        if self.state is State.CLOSED:
+            self.refuse()
+        else:
+            await self._server_send(message)
+
+    # What the reader tells (`_receiving.Watcher`).
+
+    def client_left(self) -> None:
+        if self.state is State.COMPLETED:
+            self._receiver.hand_over()
+        elif self.state is State.ENDING:
+            self._last_write = Alarm(self._scheduler, self._last_write_due)
+            self._last_write.ring_at(self._scheduler.time() + LAST_WRITE_TIME)
+        else:
+            self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
+
+    def receive_cancelled(self) -> None:
+        self._host.on_outside_cancel(self.server_cancelled)
+
+    # How it ends.
+
+    @property
+    def closed(self) -> bool:
+        """Whether the request has ended before its time."""
+        return self._ending is not None and self._ending.cause is not None
+
+    @property
+    def ending(self) -> Ending:
+        if self._ending is None:
+            with _lock:  # threads may ask for the token
+                if self._ending is None:
+                    self._ending = Ending(
+                        self._scheduler,
+                        self._host,
+                        self._options.grace_period,
+                        hand_over=self._receiver.hand_over,
+                        app_waits=lambda: self._receiver.app_waits,
+                        streams=lambda: self.state is State.CLOSED,
+                    )
+        return self._ending
+
+    def _watch(self) -> None:
+        if self.state is not State.COMPLETED:
+            self._receiver.watch(self, self._scheduler)
+
+    def move(self, state: State) -> None:
+        """The one place where the state changes."""
+        assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
+        self.state = state
+        if state is State.COMPLETED:
+            self._receiver.unwatch()
+
+    def _last_write_due(self, now: float) -> float | None:
+        if self.state is State.ENDING:
+            self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
+        return None
+
+    def server_cancelled(self) -> None:
+        """The server, or a middleware around this one, has cancelled the request."""
+        self.close(Cause(CancelReason.SERVER_SHUTDOWN, SHUT_DOWN))
+
+    def close(self, cause: Cause) -> None:
+        """End the request before its time. The first cause counts."""
+        ending = self.ending
+        if ending.cause is not None or self.state is State.COMPLETED:
+            return
+        if self.state is State.AWAITING:
+            self.move(State.ABANDONED)
+        elif self.state is not State.PASSING:
+            self.move(State.CLOSED)
+        self._app_waited = self._receiver.app_waits
+        ending.begin(cause)
+        response = self._response
+        if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
+            response.abort()
+        self._receiver.give_up()
+        # A `send` that waits in here goes first, and tells the app itself: the generator must be
+        # out of our hands, and at an await of its own, when the framework cancels it.
+        if ending.asked or response is None or not response.held:
+            ending.tell_app()
+        logger.info(
+            "stream %s: %s (%s) after %.3f s, %d bytes sent, %d undelivered",
+            self.id,
+            cause.message,
+            cause.reason,
+            self._scheduler.time() - self._began,
+            response.writer.bytes_sent if response is not None else 0,
+            response.coalescer.undelivered if response is not None else 0,
+        )
+
+    def refuse(self, *, held: bool = False) -> None:
+        """What a `send` does once the stream is closed; `held`: it came before that.
+
+        It raises. But if the app waits in `receive` too, then one `send` is let off: the framework
+        is told there, and cancels its generator at the generator's own await, which closes it.
+        To raise here would leave it suspended until a garbage collection.
+        """
+        ending = self.ending
+        cause = ending.cause
+        assert cause is not None  # of a state that is closed
+        if not self._excused and (self._app_waited or self._receiver.app_waits):
+            self._excused = True
+            if not (held and ending.asked):
+                self._receiver.hand_over()
+            return
+        if not ending.asked:
+            self._receiver.hand_over()
+        if cause.apps_fault and cause.error is not None:
+            raise cause.error
+        raise ClientDisconnected(cause.message, cause.reason) from cause.error
+
+    # When the app has ended.
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the request has come and gone with nothing to clean up."""
+        return self._ending is None and self._response is None and self._receiver.untouched
+
+    async def settle(self, *, cancelled: bool) -> bool:
+        """Clean up after the app. Whether the cancellation that ended it was none but our own."""
+        ours = await self._host.absorb(running=not cancelled)
+        if cancelled and not ours:
+            self.server_cancelled()
+        response = self._response
+        if response is not None:
+            # A cancelled request gets a moment to write, whatever is left of it.
+            with anyio.move_on_after(CLEANUP_TIME, shield=True) if cancelled else nullcontext():
+                if self.state is State.ENDING:
+                    await response.writer.turn()
+                elif not response.writer.over:
+                    await response.write_rest()
+            response.abort()
+        self.stop_timers()
+        with anyio.CancelScope(shield=True):
+            ended = await self._receiver.stop(CLEANUP_TIME)
+            if response is not None:
+                ended = await response.writer.join(CLEANUP_TIME) and ended
+        if not ended:
+            logger.warning("stream %s: the server's send or receive cannot be cancelled", self.id)
+        return ours
+
+    def abandon(self) -> None:
+        """What can be done where nothing can be awaited: the loop itself is ending."""
+        self.server_cancelled()
+        if self._response is not None:
+            self._response.abort()
+        self.stop_timers()
+
+    def stop_timers(self) -> None:
+        if self._last_write is not None:
+            self._last_write.stop()
+        if self._ending is not None:
+            self._ending.stop()
+
+    def report(self, error: BaseException | None) -> StreamReport | None:
+        """What became of the stream; None if the request was not one. `error`: the app's."""
+        ending, response = self._ending, self._response
+        cause = ending.cause if ending is not None else None
+        if response is None and cause is None:
+            return None
+        now = self._scheduler.time()
+        outcome: Outcome = "failed"
+        if self.state is State.COMPLETED:
+            outcome = "completed"
+        elif cause is not None and not cause.apps_fault:
+            outcome = "incomplete"
+        closed_at = ending.began if ending is not None else None
+        coalescer = response.coalescer if response is not None else Coalescer(0, 1)
+        first = coalescer.stream_began
+        return StreamReport(
+            stream_id=self.id,
+            outcome=outcome,
+            reason=cause.reason if cause is not None else None,
+            error=error if cause is None or cause.error is None else cause.error,
+            chunks=coalescer.chunks,
+            bytes_in=coalescer.bytes_in,
+            writes=response.writer.writes if response is not None else 0,
+            bytes_sent=response.writer.bytes_sent if response is not None else 0,
+            bytes_undelivered=coalescer.undelivered,
+            time_to_first_chunk=None if first is None else first - self._began,
+            duration=now - self._began,
+            longest_delay=coalescer.longest_delay,
+            cancel_latency=None if closed_at is None else now - closed_at,
+            recorded=response.recorded if response is not None else b"",
+            recorded_all=response is None or len(response.recorded) == coalescer.bytes_in,
+        )

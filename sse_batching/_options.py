@@ -1,0 +1,77 @@
+"""The options of the middleware, checked once, when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ._typing import Predicate
+from .report import StreamReport
+
+OnClose: TypeAlias = Callable[[StreamReport], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The checked options. Each is explained where users read it: `SSEBatchingMiddleware`.
+
+    Raises `TypeError` or `ValueError`, naming the option and the value.
+    """
+
+    max_delay: float
+    max_batch_bytes: int
+    media_types: frozenset[bytes]
+    keepalive_interval: float | None
+    send_timeout: float | None
+    grace_period: float
+    record_bytes: int
+    enabled: Predicate | None
+    on_close: OnClose | None
+
+    def __post_init__(self) -> None:
+        check_seconds("max_delay", self.max_delay)
+        check_seconds("grace_period", self.grace_period)
+        for name in ("keepalive_interval", "send_timeout"):
+            value = getattr(self, name)
+            if value is not None:
+                check_seconds(name, value)
+                if value == 0:
+                    raise ValueError(f"{name} must be more than 0 seconds, or None; got {value!r}")
+        _check_size("max_batch_bytes", self.max_batch_bytes, least=1)
+        _check_size("record_bytes", self.record_bytes, least=0)
+        for name in ("enabled", "on_close"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be callable, or None; got {value!r}")
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Raise unless the value is a duration: a finite number of seconds, zero or more."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds; got {value!r}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number of seconds, 0 or more; got {value!r}")
+
+
+def _check_size(name: str, value: int, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number of bytes; got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least} bytes; got {value!r}")
+
+
+def media_types(value: Collection[str]) -> frozenset[bytes]:
+    """The media types as they stand in a header, in lower case. Raises as `Options` does."""
+    # A lone string is a collection of letters: the mistake that would match nothing, silently.
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise TypeError(f"media_types must be a collection of strings; got {value!r}")
+    for item in value:
+        if not isinstance(item, str):
+            raise TypeError(f"media_types must be a collection of strings; got {item!r} in it")
+        if item.count("/") != 1 or ";" in item or not item.isascii():
+            raise ValueError(
+                f"media_types must be of the form 'type/subtype', without parameters; got {item!r}"
+            )
+    return frozenset(item.strip().lower().encode() for item in value)

@@ -1,0 +1,39 @@
+"""Which responses are batched: decided from the request and the start of the response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ._typing import Message, Scope
+
+BODILESS_STATUS: Final = frozenset({204, 304})
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The value of the first header of that name (in lower case)."""
+    for key, value in headers:
+        if key.lower() == name:
+            return value
+    return None
+
+
+def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
+    """Whether the response that starts so is a stream to batch: its media type is one of ours, and
+    it has a body at all."""
+    content_type = header(start.get("headers", ()), b"content-type")
+    if content_type is None or content_type.partition(b";")[0].strip().lower() not in media_types:
+        return False
+    return scope.get("method") != "HEAD" and start.get("status") not in BODILESS_STATUS
+
+
+def takes_comments(start: Message) -> bool:
+    """Whether comment lines may be put between its events: it is an event stream, as it stands on
+    the wire, and of no promised length."""
+    headers = start.get("headers", ())
+    content_type = header(headers, b"content-type") or b""
+    return (
+        content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
+        and header(headers, b"content-encoding") is None
+        and header(headers, b"content-length") is None
+    )

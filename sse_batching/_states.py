@@ -1,0 +1,37 @@
+"""The states of a request, and which may follow which."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+
+class State(Enum):
+    """Where a request stands. `Exchange.move` is the one place that changes it."""
+
+    AWAITING = auto()
+    """The app has not started its response."""
+    ABANDONED = auto()
+    """The client left before the response started."""
+    PASSING = auto()
+    """A response that is none of our business passes through."""
+    STREAMING = auto()
+    """A response is batched."""
+    ENDING = auto()
+    """The app's last message is on its way."""
+    COMPLETED = auto()
+    """The last message was delivered: a disconnect is nothing but the end of the request."""
+    CLOSED = auto()
+    """The client is lost. Nothing more is written, and the app's `send` refuses."""
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.AWAITING: frozenset({State.ABANDONED, State.PASSING, State.STREAMING}),
+    # The response of an app that did not stop: one that does not stream may as well pass.
+    State.ABANDONED: frozenset({State.PASSING, State.CLOSED}),
+    State.PASSING: frozenset({State.COMPLETED}),
+    State.STREAMING: frozenset({State.ENDING, State.CLOSED}),
+    State.ENDING: frozenset({State.COMPLETED, State.CLOSED}),
+    State.COMPLETED: frozenset(),
+    State.CLOSED: frozenset(),
+}

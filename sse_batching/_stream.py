@@ -1,0 +1,206 @@
+"""One batched response: the only writer to the server's `send`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Final, Protocol
+
+import anyio
+import anyio.lowlevel
+
+from ._coalescing import Coalescer
+from ._ending import Cause
+from ._options import Options
+from ._policy import takes_comments
+from ._scheduling import Scheduler
+from ._states import State
+from ._typing import HTTPResponseBodyEvent, Message, Send
+from ._writing import BatchWriter
+from .reasons import CancelReason
+
+logger: Final = logging.getLogger("sse_batching")
+
+DISCONNECTED: Final = "SSE client disconnected"
+STALLED: Final = "SSE client does not read any more"
+SHUT_DOWN: Final = "request cancelled by the server"
+BROKEN: Final = "SSE write failed"
+
+
+class Owner(Protocol):
+    """Who owns the state of the request."""
+
+    @property
+    def state(self) -> State:
+        """Where the request stands."""
+
+    def move(self, state: State) -> None:
+        """The app has sent its last message, or the server has taken it."""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The app's `send`, for a message that came as the state changed."""
+
+    def close(self, cause: Cause) -> None:
+        """The stream cannot go on."""
+
+    def refuse(self, *, held: bool = False) -> None:
+        """What a `send` does once the stream is closed; `held`: it came before that."""
+
+
+class BatchedResponse:
+    """Takes what the app sends and has it written in batches.
+
+    The bytes that go out need not be the bytes that came in: only `coalescer` counts the latter,
+    only `writer` the former.
+    """
+
+    def __init__(
+        self, owner: Owner, send: Send, start: Message, options: Options, scheduler: Scheduler
+    ) -> None:
+        self.coalescer = Coalescer(options.max_delay, options.max_batch_bytes)
+        self.batching = True
+        """Whether chunks are gathered; otherwise each is delivered before `send` returns."""
+        self.held = 0
+        """How many sends of the app's wait in here."""
+        self._owner = owner
+        self._server_send = send
+        self._scheduler = scheduler
+        self._record_left = options.record_bytes
+        self._recorded: list[bytes] = []
+        self.writer: BatchWriter[Message] = BatchWriter(
+            self,
+            self.coalescer,
+            scheduler,
+            send_timeout=options.send_timeout,
+            keepalive_interval=options.keepalive_interval if takes_comments(start) else None,
+        )
+
+    @property
+    def recorded(self) -> bytes:
+        """The first `record_bytes` bytes that the app produced."""
+        return b"".join(self._recorded)
+
+    # For the app.
+
+    async def send(self, message: Message) -> None:
+        """The app's `send`, of a response that streams."""
+        writer, coalescer = self.writer, self.coalescer
+        if writer.delivering:
+            await writer.turn()
+        if self._owner.state is not State.STREAMING:
+            return await self._owner.send(message)
+        body = message.get("body", b"")
+        if type(body) is not bytes and isinstance(body, bytearray | memoryview):
+            body = bytes(body)  # the app may use its buffer again; and daphne takes nothing else
+        if message["type"] != "http.response.body" or type(body) is not bytes or len(message) > 3:
+            return await self._send_other(message)
+        if self._record_left:
+            self._record(body)
+        now = self._scheduler.time()
+        if not message.get("more_body", False):
+            if body:
+                coalescer.add(body, now)
+            return await self._send_last(message)
+        if body or coalescer.stream_began is None:
+            writer.add(body, now)
+        if not self.batching:
+            await self.deliver(None)
+        elif coalescer.full:
+            await self._hold(writer.room())
+        elif self._scheduler.overdue(now):
+            # An app that never awaits anything would freeze the loop.
+            await self._hold(anyio.lowlevel.checkpoint())
+
+    async def _send_last(self, message: Message) -> None:
+        self._owner.move(State.ENDING)
+        await self.deliver(message, last=True)
+        if self._owner.state is State.ENDING:
+            self._owner.move(State.COMPLETED)
+
+    async def _send_other(self, message: Message) -> None:
+        """What is not a chunk goes out untouched, in its place."""
+        kind = message["type"]
+        if kind == "http.response.pathsend" or (
+            kind in ("http.response.body", "http.response.zerocopysend")
+            and not message.get("more_body", False)
+        ):
+            self._owner.move(State.ENDING)
+        await self.deliver(message)
+        if self._owner.state is State.ENDING:
+            self._owner.move(State.COMPLETED)
+
+    async def deliver(self, message: Message | None, *, last: bool = False) -> None:
+        """Have what is buffered written, and then the message; return when both are delivered."""
+        await self._hold(self.writer.deliver(message, last=last))
+
+    async def _hold(self, wait: Awaitable[None]) -> None:
+        """Let a `send` of the app's wait. If the stream is closed meanwhile, it is the first to
+        know."""
+        self.held += 1
+        try:
+            await wait
+        except Exception:
+            if self._owner.state is not State.CLOSED:
+                raise  # the server refuses what the app sends: the app's own affair
+        finally:
+            self.held -= 1
+        if self._owner.state is State.CLOSED:
+            self._owner.refuse(held=True)
+
+    def _record(self, body: bytes) -> None:
+        kept = body[: self._record_left]
+        self._record_left -= len(kept)
+        self._recorded.append(kept)
+
+    # For the one who cleans up.
+
+    async def write_rest(self) -> None:
+        """Deliver what is buffered, if the server takes it. Whether it did shows in the figures."""
+        try:
+            await self.writer.deliver(None)
+        except Exception as error:
+            logger.debug("the rest of a stream was refused: %r", error)
+
+    def abort(self) -> None:
+        """Write nothing more."""
+        self.coalescer.drop()
+        self.writer.abort()
+
+    # What the writer works for (`_writing.Sink`).
+
+    def batch(self, body: bytes) -> Message:
+        message: HTTPResponseBodyEvent = {
+            "type": "http.response.body",
+            "body": body,
+            "more_body": True,
+        }
+        return dict(message)
+
+    def last(self, body: bytes, message: Message) -> Message:
+        return message if body is message.get("body") else {**message, "body": body}
+
+    def write(self, message: Message) -> Awaitable[None]:
+        return self._server_send(message)
+
+    def write_failed(self, error: BaseException, *, told: bool) -> None:
+        if is_disconnect(error):
+            self._owner.close(Cause(CancelReason.SEND_FAILED, DISCONNECTED, error))
+        elif not isinstance(error, Exception):  # somebody ends all tasks of the loop
+            self._owner.close(Cause(CancelReason.SERVER_SHUTDOWN, SHUT_DOWN, error))
+        elif not told:
+            self._owner.close(Cause(CancelReason.SEND_FAILED, BROKEN, error, apps_fault=True))
+
+    def write_stalled(self) -> None:
+        self._owner.close(Cause(CancelReason.SEND_TIMEOUT, STALLED))
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether a write that raised this found the client gone.
+
+    Anything else is the server's word on a mistake of the app's: too many bytes for the
+    Content-Length, a message out of order.
+    """
+    if isinstance(error, OSError | anyio.BrokenResourceError | anyio.ClosedResourceError):
+        return True
+    # uvloop, writing to a transport that is closed (uvicorn with a pipelined second request).
+    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)

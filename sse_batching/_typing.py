@@ -1,0 +1,26 @@
+"""The ASGI types in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from asgiref.typing import HTTPDisconnectEvent, HTTPResponseBodyEvent
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = [
+    "SCOPE_KEY",
+    "ASGIApp",
+    "HTTPDisconnectEvent",
+    "HTTPResponseBodyEvent",
+    "Message",
+    "Predicate",
+    "Receive",
+    "Scope",
+    "Send",
+]
+
+Predicate: TypeAlias = Callable[[Scope], bool]
+
+SCOPE_KEY: Final = "sse_batching.stream"
+"""Where the scope of a request keeps its stream, for code that the context variable does not reach."""

@@ -1,0 +1,265 @@
+"""One task that writes: batches when they are due, other messages in their place between them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Final, Generic, Protocol, TypeVar
+
+import anyio
+
+from ._coalescing import Coalescer
+from ._framing import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
+from ._scheduling import Alarm, Parker, Scheduler
+
+T = TypeVar("T")
+
+_UNKNOWN_TAIL: Final = b"?"
+
+
+class Sink(Protocol[T]):
+    """What the writer works for: it makes the messages, delivers them, and hears of failures."""
+
+    def batch(self, body: bytes) -> T:
+        """A message with these bytes in it, and more to come."""
+
+    def last(self, body: bytes, message: T) -> T:
+        """The last message, with these bytes in it."""
+
+    def write(self, message: T) -> Awaitable[None]:
+        """Deliver a message: return when the server has taken it."""
+
+    def write_failed(self, error: BaseException, *, told: bool) -> None:
+        """A write raised. `told` says that somebody waits for it and is going to raise the error."""
+
+    def write_stalled(self) -> None:
+        """A write has taken as long as `send_timeout`."""
+
+
+class Delivery(Generic[T]):
+    """A message that has its place in the order, and somebody who waits until it is delivered."""
+
+    __slots__ = ("done", "error", "last", "message", "waited_for")
+
+    def __init__(self, message: T | None, *, last: bool) -> None:
+        self.message = message  # None: only what is buffered
+        self.last = last
+        self.waited_for = True
+        self.error: BaseException | None = None
+        self.done = anyio.Event()
+
+
+class BatchWriter(Generic[T]):
+    """The only writer of one stream. Its one task makes one write at a time.
+
+    A producer (`add`, `deliver`, `room`) never writes by itself. So whatever befalls a producer, a
+    cancellation say, no write is cut in two by it; and one that is slow does not hold up others.
+    """
+
+    def __init__(
+        self,
+        sink: Sink[T],
+        coalescer: Coalescer,
+        scheduler: Scheduler,
+        *,
+        send_timeout: float | None,
+        keepalive_interval: float | None,
+    ) -> None:
+        self.writes = 0
+        self.bytes_sent = 0
+        self._sink = sink
+        self._coalescer = coalescer
+        self._time = scheduler.time
+        self._send_timeout = send_timeout
+        self._keepalive_interval = keepalive_interval
+        self._parker = Parker(scheduler)
+        self._delivery: Delivery[T] | None = None
+        self._comment_due = False
+        self.over = False
+        """Whether nothing more will be written: the last message was, or the writer is aborted."""
+        self._room: anyio.Event | None = None
+        self._write_began: float | None = None
+        self._write_ended = self._time()
+        self._tail = b""
+        self._flush_alarm = Alarm(scheduler, self._flush_due)
+        self._stall_alarm = Alarm(scheduler, self._stall_due)
+        self._keepalive_alarm = Alarm(scheduler, self._keepalive_due)
+        if keepalive_interval is not None:
+            self._keepalive_alarm.ring_at(self._write_ended + keepalive_interval)
+        self._task = scheduler.spawn(self._run)
+
+    # The producers' side.
+
+    @property
+    def delivering(self) -> bool:
+        """Whether a message of somebody's is on its way: what comes after it has to wait."""
+        return self._delivery is not None
+
+    def add(self, chunk: bytes, now: float) -> None:
+        """Buffer a chunk, and see to it that it is written in time."""
+        if self._coalescer.add(chunk, now):
+            self._parker.unpark()
+        elif self._parker.parked and self._flush_alarm.when > self._coalescer.deadline:
+            # Behind a write in flight no timer is needed: the end of the write is the signal.
+            self._flush_alarm.ring_at(self._coalescer.deadline)
+
+    async def room(self) -> None:
+        """Wait until the buffer has room again, or the writer is aborted."""
+        while self._coalescer.full and not self.over:
+            if self._room is None:
+                self._room = anyio.Event()
+            self._parker.unpark()
+            await self._room.wait()
+
+    async def deliver(self, message: T | None, *, last: bool = False) -> None:
+        """Write what is buffered and then the message, and return when both are delivered.
+
+        The `last` message goes out in one write with what is buffered, its own bytes among it. Raises what the write raises.
+        Returns early if the writer is aborted. A wait that is cancelled takes nothing back.
+        """
+        await self.turn()
+        if self.over:
+            return
+        delivery = self._delivery = Delivery(message, last=last)
+        self._parker.unpark()
+        try:
+            await delivery.done.wait()
+        finally:
+            delivery.waited_for = False
+        if delivery.error is not None:
+            raise delivery.error
+
+    async def turn(self) -> None:
+        """Wait until no message of another task is on its way."""
+        while self._delivery is not None and not self.over:
+            await self._delivery.done.wait()
+
+    def abort(self) -> None:
+        """Write nothing more, wake all who wait, and cut the write in flight short."""
+        self.over = True
+        self.stop_timers()
+        if self._delivery is not None:
+            self._delivery.done.set()
+        self._wake_producers()
+        self._task.cancel()
+
+    def stop_timers(self) -> None:
+        """Drop the timers. The task is not touched."""
+        for alarm in (self._flush_alarm, self._stall_alarm, self._keepalive_alarm):
+            alarm.stop()
+
+    async def join(self, timeout: float) -> bool:
+        """Wait for the end of the task, at most so long; whether it has ended."""
+        return await self._task.join(timeout)
+
+    # The task's side.
+
+    async def _run(self) -> None:
+        try:
+            await self._write_until_last()
+        except Exception as error:
+            # Not a write: those are caught where they are made. No failure may die in here.
+            self._sink.write_failed(error, told=False)
+        finally:
+            self.over = True
+            self.stop_timers()
+
+    async def _write_until_last(self) -> None:
+        while True:
+            if (delivery := self._delivery) is not None:
+                await self._write_delivery(delivery)
+                self._delivery = None
+                if delivery.last:
+                    return
+            elif self._coalescer.waiting:
+                await self._write_batch(None)
+            elif self._comment_due:
+                await self._write_comment()
+            else:
+                await self._parker.park()
+
+    async def _write_delivery(self, delivery: Delivery[T]) -> None:
+        """Never raises for what a write raises: that goes to the one who waits."""
+        message = delivery.message
+        if delivery.last:
+            assert message is not None  # a last one always has a message
+            body = self._coalescer.take(self._time()) if self._coalescer.waiting else b""
+            await self._attempt(self._sink.last(body, message), len(body), delivery)
+        else:
+            if self._coalescer.waiting:
+                await self._write_batch(delivery)
+            if message is not None and delivery.error is None:
+                await self._attempt(message, None, delivery)
+                self._tail = _UNKNOWN_TAIL if self.writes else b""
+        delivery.done.set()
+
+    async def _write_batch(self, delivery: Delivery[T] | None) -> None:
+        body = self._coalescer.take(self._time())
+        await self._attempt(self._sink.batch(body), len(body), delivery)
+        if self._keepalive_interval is not None:
+            self._tail = (self._tail + body[-TAIL_LENGTH:])[-TAIL_LENGTH:]
+
+    async def _write_comment(self) -> None:
+        self._comment_due = False
+        await self._attempt(self._sink.batch(KEEPALIVE_COMMENT), len(KEEPALIVE_COMMENT), None)
+
+    async def _attempt(self, message: T, size: int | None, delivery: Delivery[T] | None) -> None:
+        """Make one write; `size` is that of its body, None if it is no body message."""
+        self._write_began = now = self._time()
+        if self._send_timeout is not None:
+            self._stall_alarm.ring_at(now + self._send_timeout)
+        try:
+            await self._sink.write(message)
+        except BaseException as error:
+            self._coalescer.send_failed()
+            if not self.over:
+                told = delivery is not None and delivery.waited_for
+                if delivery is not None:
+                    delivery.error = error
+                self._sink.write_failed(error, told=told)
+            if not isinstance(error, Exception):
+                raise
+            return
+        finally:
+            self._write_began = None
+        self._write_ended = self._time()
+        self._coalescer.sent()
+        if size is not None:
+            self.writes += 1
+            self.bytes_sent += size
+        if self._room is not None:
+            self._wake_producers()
+
+    def _wake_producers(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    # The timers: each says when it wants to ring next, or None.
+
+    def _flush_due(self, now: float) -> float | None:
+        if not self._coalescer.waiting:
+            return None
+        if now < self._coalescer.deadline:
+            return self._coalescer.deadline
+        self._parker.unpark()
+        return None
+
+    def _stall_due(self, now: float) -> float | None:
+        if self._write_began is None or self._send_timeout is None:
+            return None
+        due = self._write_began + self._send_timeout
+        if now < due:
+            return due
+        self._sink.write_stalled()
+        return None
+
+    def _keepalive_due(self, now: float) -> float | None:
+        assert self._keepalive_interval is not None  # or the alarm would not be set
+        due = self._write_ended + self._keepalive_interval
+        if now < due:
+            return due
+        # Not between a chunk and its write, and not behind a write that is under way.
+        if self._parker.parked and not self._coalescer.waiting and at_event_boundary(self._tail):
+            self._comment_due = True
+            self._parker.unpark()
+        return now + self._keepalive_interval

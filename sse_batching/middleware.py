@@ -1,0 +1,169 @@
+"""The middleware: its options, and one request from beginning to end."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Collection
+from contextlib import nullcontext
+from typing import Final
+
+import anyio
+from starlette.requests import ClientDisconnect
+
+from ._context import current_exchange
+from ._exchange import Exchange
+from ._options import OnClose, Options, media_types as parse_media_types
+from ._scheduling import scheduler
+from ._typing import SCOPE_KEY, ASGIApp, Predicate, Receive, Scope, Send
+from .exceptions import ClientDisconnected, StreamCancelled
+
+logger: Final = logging.getLogger("sse_batching")
+
+
+class SSEBatchingMiddleware:
+    """Pure-ASGI middleware that batches streamed responses, and tells the app when nobody listens.
+
+        app.add_middleware(SSEBatchingMiddleware)      # Starlette, FastAPI
+        app = SSEBatchingMiddleware(app)               # any ASGI app
+
+    *Guaranteed*: the bytes are those that the app sent, in order (with `keepalive_interval`,
+    comment lines are added between events). What is not a response of a listed media type passes
+    through untouched. When the client leaves, a write fails or stalls, or the server cancels the
+    request, the request's `CancellationToken` is cancelled, once, and the app's `send` raises
+    `ClientDisconnected`. docs/guarantees.md has all of it.
+
+    *Not guaranteed*: that a client which vanishes without a word (no FIN, no RST) is noticed
+    before a write stalls; servers buffer some megabytes for it. And a chunk that `send` has
+    accepted is buffered, not delivered: `current_stream().flush()` waits for that.
+
+    One instance serves any number of requests at once, in any number of event loops.
+
+    Durations are seconds, sizes are bytes. A wrong option raises `TypeError` or `ValueError`,
+    naming the option and the value.
+
+    Args:
+        app: the ASGI app.
+        max_delay: the longest time that a chunk waits for company. The first one, and any after a
+            quiet `max_delay`, does not wait. 0: only join what piles up behind a write in flight.
+        max_batch_bytes: flush at this size. Also the most that is buffered for a stream: past it
+            the app's `send` waits until the client has read on.
+        media_types: the responses to batch, as `type/subtype`.
+        keepalive_interval: send a comment line when nothing was sent for so long; None: never.
+            Only into `text/event-stream`, between events.
+        send_timeout: a write that takes this long means that the client has stalled; None: it may
+            take for ever.
+        grace_period: how long an app that has asked for its token may wind up by itself, from the
+            token's cancellation until it sees `http.disconnect`, and is cancelled if it streams.
+        record_bytes: keep the first so many bytes that the app produced, for the report.
+        enabled: called with the scope of each HTTP request; False: leave it alone altogether.
+        on_close: called with the `StreamReport` of each stream when it has ended, completed or
+            not; and of a request whose client left before its response began, if anybody had asked
+            for the token. May be a coroutine function. What it raises is logged.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_delay: float = 0.05,
+        max_batch_bytes: int = 65_536,
+        media_types: Collection[str] = ("text/event-stream",),
+        keepalive_interval: float | None = None,
+        send_timeout: float | None = 30.0,
+        grace_period: float = 5.0,
+        record_bytes: int = 0,
+        enabled: Predicate | None = None,
+        on_close: OnClose | None = None,
+    ) -> None:
+        if not callable(app):
+            raise TypeError(f"app must be an ASGI application; got {app!r}")
+        self.app = app
+        self._options = Options(
+            max_delay=max_delay,
+            max_batch_bytes=max_batch_bytes,
+            media_types=parse_media_types(media_types),
+            keepalive_interval=keepalive_interval,
+            send_timeout=send_timeout,
+            grace_period=grace_period,
+            record_bytes=record_bytes,
+            enabled=enabled,
+            on_close=on_close,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        enabled = self._options.enabled
+        if (
+            scope["type"] != "http"
+            or SCOPE_KEY in scope  # inside another one of these, which does it all
+            or (enabled is not None and not enabled(scope))
+        ):
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, self._options, scheduler())
+        scope[SCOPE_KEY] = exchange
+        before = current_exchange.set(exchange)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            if not await self._ended(exchange, error):
+                raise
+            forget(error)
+        else:
+            if not exchange.untouched:
+                await self._ended(exchange, None)
+        finally:
+            current_exchange.reset(before)
+            scope.pop(SCOPE_KEY, None)
+
+    async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
+        """The app has ended: clean up and report. Whether what it raised goes no further."""
+        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        if error is not None and not isinstance(error, Exception) and not cancelled:
+            # GeneratorExit, KeyboardInterrupt: no time, and no loop perhaps, to await anything.
+            exchange.abandon()
+            return False
+        ours = await exchange.settle(cancelled=cancelled)
+        report = exchange.report(error)
+        on_close = self._options.on_close
+        if report is not None and on_close is not None:
+            limit = anyio.move_on_after(self._options.grace_period, shield=True)
+            with limit if cancelled else nullcontext():
+                try:
+                    result = on_close(report)
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception:
+                    logger.exception("stream %s: on_close failed", exchange.id)
+        return ours or (exchange.closed and error is not None and follows_disconnect(error))
+
+
+def follows_disconnect(error: BaseException) -> bool:
+    """Whether the app raised this because its client is gone.
+
+    Then it is no news to the server, and no traceback for its log. What an app raises on its own
+    account while it winds up is none of that.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(follows_disconnect(part) for part in error.exceptions)
+    if isinstance(error, ClientDisconnected | StreamCancelled | ClientDisconnect):
+        return True
+    return error.__cause__ is not None and follows_disconnect(error.__cause__)
+
+
+def forget(error: BaseException) -> None:
+    """Let go of the frames that an exception which goes no further has come through.
+
+    They hold the app's generator: as long as they live it is suspended, not closed.
+    """
+    seen: list[BaseException] = []
+    found: list[BaseException | None] = [error]
+    while found:
+        part = found.pop()
+        if part is None or any(part is other for other in seen):  # they can go in circles
+            continue
+        part.__traceback__ = None
+        seen.append(part)
+        found += (part.__cause__, part.__context__)
+        if isinstance(part, BaseExceptionGroup):
+            found += part.exceptions
