@@ -85,8 +85,8 @@ def get_token(scope_or_request: Mapping[str, Any] | HTTPConnection) -> Cancellat
     scope = (
         scope_or_request.scope if isinstance(scope_or_request, HTTPConnection) else scope_or_request
     )
-    exchange = scope.get(SCOPE_KEY)
-    if not isinstance(exchange, Exchange):
+    exchange: Exchange | None = scope.get(SCOPE_KEY)
+    if exchange is None:
         raise LookupError(
             f"no cancellation token in this scope: {scope.get('type')!r} {scope.get('path')!r} "
             "does not go through SSEBatchingMiddleware, or has ended"

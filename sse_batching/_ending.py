@@ -1,4 +1,4 @@
-"""What ends a request before its time: the first cause, the token, and the app that must be told."""
+"""What ends a request before its time: the first cause, the token, and the app that is told."""
 
 from __future__ import annotations
 

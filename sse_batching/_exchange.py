@@ -17,7 +17,7 @@ from ._options import Options, check_seconds
 from ._policy import is_batched
 from ._receiving import Receiver
 from ._scheduling import Alarm, Scheduler
-from ._states import TRANSITIONS, State
+from ._states import TRANSITIONS, Excuse, State
 from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
 from ._typing import Message, Receive, Scope, Send
 from .cancellation import CancellationToken
@@ -49,8 +49,7 @@ class Exchange:
     _max_delay: float | None = None  # of this response, in place of the option
     _batching = True
     _last_write: Alarm | None = None
-    _app_waited = False  # whether the app waited in `receive` when the stream was closed
-    _excused = False  # whether one `send` has come after that, and was let off
+    _excuse = Excuse.NONE
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, options: Options, scheduler: Scheduler
@@ -76,7 +75,8 @@ class Exchange:
     @property
     def token(self) -> CancellationToken:
         token = self.ending.token
-        self._scheduler.run_in_loop(self._watch)
+        if not self._receiver.watched and self.state is not State.COMPLETED:
+            self._scheduler.run_in_loop(self._watch)
         return token
 
     async def flush(self) -> None:
@@ -142,7 +142,8 @@ class Exchange:
         if self.state is State.ABANDONED:
             self.move(State.CLOSED)
             self.ending.tell_app()
-            return self.refuse()
+            self.refuse()
+            return
         self.move(State.STREAMING)
         response = self._response = BatchedResponse(
             self, self._server_send, message, self._options, self._scheduler
@@ -225,7 +226,8 @@ class Exchange:
             self.move(State.ABANDONED)
         elif self.state is not State.PASSING:
             self.move(State.CLOSED)
-        self._app_waited = self._receiver.app_waits
+        if self._receiver.app_waits:
+            self._excuse = Excuse.DUE
         ending.begin(cause)
         response = self._response
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
@@ -255,8 +257,10 @@ class Exchange:
         ending = self.ending
         cause = ending.cause
         assert cause is not None  # of a state that is closed
-        if not self._excused and (self._app_waited or self._receiver.app_waits):
-            self._excused = True
+        if self._excuse is Excuse.NONE and self._receiver.app_waits:
+            self._excuse = Excuse.DUE
+        if self._excuse is Excuse.DUE:
+            self._excuse = Excuse.USED
             if not (held and ending.asked):
                 self._receiver.hand_over()
             return
@@ -271,39 +275,40 @@ class Exchange:
     @property
     def untouched(self) -> bool:
         """Whether the request has come and gone with nothing to clean up."""
-        return self._ending is None and self._response is None and self._receiver.untouched
+        return self._ending is None and self._response is None
 
     async def settle(self, *, cancelled: bool) -> bool:
         """Clean up after the app. Whether the cancellation that ended it was none but our own."""
         ours = await self._host.absorb(running=not cancelled)
         if cancelled and not ours:
             self.server_cancelled()
+            await self._host.absorb(running=True)  # what a callback of the token may have asked for
         response = self._response
-        if response is not None:
-            # A cancelled request gets a moment to write, whatever is left of it.
-            with anyio.move_on_after(CLEANUP_TIME, shield=True) if cancelled else nullcontext():
-                if self.state is State.ENDING:
-                    await response.writer.turn()
-                elif not response.writer.over:
+        try:
+            if response is not None and not response.writer.over:
+                # A cancelled request gets a moment to write, whatever is left of it.
+                with anyio.move_on_after(CLEANUP_TIME, shield=True) if cancelled else nullcontext():
                     await response.write_rest()
-            response.abort()
-        self.stop_timers()
-        with anyio.CancelScope(shield=True):
-            ended = await self._receiver.stop(CLEANUP_TIME)
-            if response is not None:
-                ended = await response.writer.join(CLEANUP_TIME) and ended
-        if not ended:
-            logger.warning("stream %s: the server's send or receive cannot be cancelled", self.id)
+        finally:
+            self.stop()
+        if not self._stopped:
+            with anyio.CancelScope(shield=True):
+                await self._receiver.join(CLEANUP_TIME)
+                if response is not None:
+                    await response.writer.join(CLEANUP_TIME)
+            if not self._stopped:
+                logger.warning("stream %s: the server's `send` cannot be cancelled", self.id)
         return ours
 
-    def abandon(self) -> None:
-        """What can be done where nothing can be awaited: the loop itself is ending."""
-        self.server_cancelled()
+    @property
+    def _stopped(self) -> bool:
+        return self._receiver.stopped and (self._response is None or self._response.writer.stopped)
+
+    def stop(self) -> None:
+        """Write and watch no more. What is left of our tasks ends by itself."""
         if self._response is not None:
             self._response.abort()
-        self.stop_timers()
-
-    def stop_timers(self) -> None:
+        self._receiver.stop()
         if self._last_write is not None:
             self._last_write.stop()
         if self._ending is not None:

@@ -1,4 +1,4 @@
-"""The only reader of the server's `receive`: for the app, and to notice that the client has left."""
+"""The only reader of the server's `receive`: for the app, and to notice when the client leaves."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class Receiver:
         return await self._next()
 
     @property
-    def untouched(self) -> bool:
-        """Whether nobody watches and nothing of ours reads."""
-        return self._watcher is None and self._task is None
+    def watched(self) -> bool:
+        """Whether somebody watches."""
+        return self._watcher is not None
 
     @property
     def app_waits(self) -> bool:
@@ -111,13 +111,21 @@ class Receiver:
         self._watcher = None
         self.hand_over()
 
-    async def stop(self, timeout: float) -> bool:
-        """End the watch; whether its task has ended in time."""
+    def stop(self) -> None:
+        """End the watch."""
         self._watcher = None
-        if self._task is None:
-            return True
-        self._task.cancel()
-        return await self._task.join(timeout)
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing of the watch is left."""
+        return self._task is None or self._task.done
+
+    async def join(self, timeout: float) -> None:
+        """Wait for the end of the watch, at most so long."""
+        if self._task is not None:
+            await self._task.join(timeout)
 
     # For the app.
 
@@ -198,7 +206,7 @@ class Receiver:
                 self._queue.append(message)
                 self._backlog += _weight(message)
                 self._wake()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # The app learns of it where it would have without us: in its next `receive`.
             self._error = error
             self._reading = Reading.OVER

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -43,7 +44,9 @@ class Scheduler:
         """Call in the loop's thread: now if this is that thread, else as soon as it gets there."""
         if threading.get_ident() == self._thread:
             callback()
-        else:
+            return
+        # A loop that has ended has nothing left that the call could be about.
+        with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
@@ -84,11 +87,10 @@ class Task:
     def done(self) -> bool:
         return self._task.done()
 
-    async def join(self, timeout: float) -> bool:
-        """Wait for its end, at most so long; whether it has ended. What it raised is not raised."""
+    async def join(self, timeout: float) -> None:
+        """Wait for its end, at most so long. What it raised is not raised."""
         if not self._task.done():
             await asyncio.wait([self._task], timeout=timeout)
-        return self._task.done()
 
 
 class Host:
@@ -150,14 +152,18 @@ class Host:
         task, own, self._own = self._task, self._own, 0
         if task is None or not own:
             return False
+        came: asyncio.CancelledError | None = None
         if running:
             try:
                 await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                pass
+            except asyncio.CancelledError as error:
+                came = error
         for _ in range(own):
             task.uncancel()
-        return task.cancelling() <= self._before
+        ours = task.cancelling() <= self._before
+        if came is not None and not ours:
+            raise came
+        return ours
 
 
 class Interruptible:

@@ -35,3 +35,11 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.COMPLETED: frozenset(),
     State.CLOSED: frozenset(),
 }
+
+
+class Excuse(Enum):
+    """Whether one `send` that comes after the end is let off (`Exchange.refuse`)."""
+
+    NONE = auto()
+    DUE = auto()
+    USED = auto()

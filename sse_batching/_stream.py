@@ -88,19 +88,22 @@ class BatchedResponse:
         if writer.delivering:
             await writer.turn()
         if self._owner.state is not State.STREAMING:
-            return await self._owner.send(message)
+            await self._owner.send(message)
+            return
         body = message.get("body", b"")
         if type(body) is not bytes and isinstance(body, bytearray | memoryview):
             body = bytes(body)  # the app may use its buffer again; and daphne takes nothing else
         if message["type"] != "http.response.body" or type(body) is not bytes or len(message) > 3:
-            return await self._send_other(message)
+            await self._send_other(message)
+            return
         if self._record_left:
             self._record(body)
         now = self._scheduler.time()
         if not message.get("more_body", False):
             if body:
                 coalescer.add(body, now)
-            return await self._send_last(message)
+            await self._send_last(message)
+            return
         if body or coalescer.stream_began is None:
             writer.add(body, now)
         if not self.batching:
@@ -114,8 +117,6 @@ class BatchedResponse:
     async def _send_last(self, message: Message) -> None:
         self._owner.move(State.ENDING)
         await self.deliver(message, last=True)
-        if self._owner.state is State.ENDING:
-            self._owner.move(State.COMPLETED)
 
     async def _send_other(self, message: Message) -> None:
         """What is not a chunk goes out untouched, in its place."""
@@ -126,8 +127,7 @@ class BatchedResponse:
         ):
             self._owner.move(State.ENDING)
         await self.deliver(message)
-        if self._owner.state is State.ENDING:
-            self._owner.move(State.COMPLETED)
+        self.last_written()
 
     async def deliver(self, message: Message | None, *, last: bool = False) -> None:
         """Have what is buffered written, and then the message; return when both are delivered."""
@@ -158,7 +158,7 @@ class BatchedResponse:
         """Deliver what is buffered, if the server takes it. Whether it did shows in the figures."""
         try:
             await self.writer.deliver(None)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the app has ended: nobody to raise it to
             logger.debug("the rest of a stream was refused: %r", error)
 
     def abort(self) -> None:
@@ -181,6 +181,10 @@ class BatchedResponse:
 
     def write(self, message: Message) -> Awaitable[None]:
         return self._server_send(message)
+
+    def last_written(self) -> None:
+        if self._owner.state is State.ENDING:
+            self._owner.move(State.COMPLETED)
 
     def write_failed(self, error: BaseException, *, told: bool) -> None:
         if is_disconnect(error):

@@ -23,4 +23,4 @@ __all__ = [
 Predicate: TypeAlias = Callable[[Scope], bool]
 
 SCOPE_KEY: Final = "sse_batching.stream"
-"""Where the scope of a request keeps its stream, for code that the context variable does not reach."""
+"""Where a scope keeps its stream, for code that the context variable does not reach."""

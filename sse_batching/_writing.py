@@ -28,8 +28,11 @@ class Sink(Protocol[T]):
     def write(self, message: T) -> Awaitable[None]:
         """Deliver a message: return when the server has taken it."""
 
+    def last_written(self) -> None:
+        """The last message is delivered."""
+
     def write_failed(self, error: BaseException, *, told: bool) -> None:
-        """A write raised. `told` says that somebody waits for it and is going to raise the error."""
+        """A write raised. `told`: somebody waits for it, and is going to raise the error."""
 
     def write_stalled(self) -> None:
         """A write has taken as long as `send_timeout`."""
@@ -113,8 +116,9 @@ class BatchWriter(Generic[T]):
     async def deliver(self, message: T | None, *, last: bool = False) -> None:
         """Write what is buffered and then the message, and return when both are delivered.
 
-        The `last` message goes out in one write with what is buffered, its own bytes among it. Raises what the write raises.
-        Returns early if the writer is aborted. A wait that is cancelled takes nothing back.
+        The `last` message goes out in one write with what is buffered, its own bytes among it.
+        Raises what the write raises. Returns early if the writer is aborted. A wait that is
+        cancelled takes nothing back.
         """
         await self.turn()
         if self.over:
@@ -147,16 +151,21 @@ class BatchWriter(Generic[T]):
         for alarm in (self._flush_alarm, self._stall_alarm, self._keepalive_alarm):
             alarm.stop()
 
-    async def join(self, timeout: float) -> bool:
-        """Wait for the end of the task, at most so long; whether it has ended."""
-        return await self._task.join(timeout)
+    @property
+    def stopped(self) -> bool:
+        """Whether the task has ended."""
+        return self._task.done
+
+    async def join(self, timeout: float) -> None:
+        """Wait for the end of the task, at most so long."""
+        await self._task.join(timeout)
 
     # The task's side.
 
     async def _run(self) -> None:
         try:
             await self._write_until_last()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Not a write: those are caught where they are made. No failure may die in here.
             self._sink.write_failed(error, told=False)
         finally:
@@ -184,6 +193,8 @@ class BatchWriter(Generic[T]):
             assert message is not None  # a last one always has a message
             body = self._coalescer.take(self._time()) if self._coalescer.waiting else b""
             await self._attempt(self._sink.last(body, message), len(body), delivery)
+            if delivery.error is None:
+                self._sink.last_written()
         else:
             if self._coalescer.waiting:
                 await self._write_batch(delivery)

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, ParamSpec
+from typing import Final, ParamSpec, Self
 
 import anyio
 import anyio.from_thread
@@ -40,7 +40,7 @@ class Registration:
         """
         return self._token._forget(self)
 
-    def __enter__(self) -> Registration:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -126,7 +126,7 @@ class CancellationToken:
         return flag.wait(timeout)
 
     async def wait_async(self) -> None:
-        """Wait, in a task of any event loop, until cancelled. Cancelling the wait leaves nothing."""
+        """Wait, in a task of any event loop, until cancelled. A wait that ends leaves nothing."""
         event = anyio.Event()
         loop = anyio.lowlevel.current_token()
         home = threading.get_ident()

@@ -110,18 +110,20 @@ class SSEBatchingMiddleware:
                 raise
             forget(error)
         else:
-            if not exchange.untouched:
-                await self._ended(exchange, None)
+            await self._ended(exchange, None)
         finally:
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
 
     async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
         """The app has ended: clean up and report. Whether what it raised goes no further."""
+        if exchange.untouched:
+            return False
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
         if error is not None and not isinstance(error, Exception) and not cancelled:
             # GeneratorExit, KeyboardInterrupt: no time, and no loop perhaps, to await anything.
-            exchange.abandon()
+            exchange.server_cancelled()
+            exchange.stop()
             return False
         ours = await exchange.settle(cancelled=cancelled)
         report = exchange.report(error)

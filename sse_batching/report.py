@@ -15,7 +15,7 @@ class StreamReport:
     """What became of one stream. Durations are seconds, sizes are bytes.
 
     *Not guaranteed*: that the client has read what counts as sent. A write counts as delivered
-    when the server took it, and servers buffer up to some megabytes for a client that does not read.
+    when the server took it, and servers buffer some megabytes for a client that does not read.
     """
 
     stream_id: str
