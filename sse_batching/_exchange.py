@@ -83,7 +83,7 @@ class Exchange:
         if self.state is State.CLOSED:
             self.refuse()
         elif self.state is State.STREAMING and self._response is not None:
-            await self._response.deliver(None)
+            await self._response.flush()
 
     def configure(self, max_delay: float | None, enabled: bool | None) -> None:
         if max_delay is not None:
@@ -155,7 +155,7 @@ class Exchange:
     async def _send_late(self, message: Message) -> None:
         """A send of a stream that is closed, or is just ending in another task."""
         if self.state is not State.CLOSED and self._response is not None:
-            await self._response.writer.turn()
+            await self._response.writer.line_up()
         if self.state is State.CLOSED:
             self.refuse()
         else:

@@ -85,8 +85,8 @@ class BatchedResponse:
     async def send(self, message: Message) -> None:
         """The app's `send`, of a response that streams."""
         writer, coalescer = self.writer, self.coalescer
-        if writer.delivering:
-            await writer.turn()
+        if not writer.accepting:  # another task of the app's was here first
+            await self._hold(writer.line_up())
         if self._owner.state is not State.STREAMING:
             await self._owner.send(message)
             return
@@ -107,7 +107,7 @@ class BatchedResponse:
         if body or coalescer.stream_began is None:
             writer.add(body, now)
         if not self.batching:
-            await self.deliver(None)
+            await self._hold(writer.deliver(None))
         elif coalescer.full:
             await self._hold(writer.room())
         elif self._scheduler.overdue(now):
@@ -129,9 +129,13 @@ class BatchedResponse:
         await self.deliver(message)
         self.last_written()
 
-    async def deliver(self, message: Message | None, *, last: bool = False) -> None:
+    async def deliver(self, message: Message, *, last: bool = False) -> None:
         """Have what is buffered written, and then the message; return when both are delivered."""
         await self._hold(self.writer.deliver(message, last=last))
+
+    async def flush(self) -> None:
+        """Have what is buffered written; return when it is delivered."""
+        await self._hold(self.writer.flush())
 
     async def _hold(self, wait: Awaitable[None]) -> None:
         """Let a `send` of the app's wait. If the stream is closed meanwhile, it is the first to
@@ -157,7 +161,7 @@ class BatchedResponse:
     async def write_rest(self) -> None:
         """Deliver what is buffered, if the server takes it. Whether it did shows in the figures."""
         try:
-            await self.writer.deliver(None)
+            await self.writer.flush()
         except Exception as error:  # noqa: BLE001 - the app has ended: nobody to raise it to
             logger.debug("the rest of a stream was refused: %r", error)
 

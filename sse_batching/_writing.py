@@ -80,6 +80,8 @@ class BatchWriter(Generic[T]):
         self.over = False
         """Whether nothing more will be written: the last message was, or the writer is aborted."""
         self._room: anyio.Event | None = None
+        self._line: anyio.Lock | None = None  # made when there is a queue, which is seldom
+        self._in_line = 0
         self._write_began: float | None = None
         self._write_ended = self._time()
         self._tail = b""
@@ -93,9 +95,23 @@ class BatchWriter(Generic[T]):
     # The producers' side.
 
     @property
-    def delivering(self) -> bool:
-        """Whether a message of somebody's is on its way: what comes after it has to wait."""
-        return self._delivery is not None
+    def accepting(self) -> bool:
+        """Whether something may be added now. If not, `line_up` for it."""
+        return self._delivery is None and not self._in_line and not self._coalescer.full
+
+    async def line_up(self) -> None:
+        """Wait for one's turn: first come, first served, as long as no message is under way and
+        there is room. Returns early if the writer is aborted."""
+        if self._line is None:
+            self._line = anyio.Lock(fast_acquire=True)
+        self._in_line += 1
+        try:
+            async with self._line:
+                while not self.over and self._delivery is not None:
+                    await self._delivery.done.wait()
+                await self.room()
+        finally:
+            self._in_line -= 1
 
     def add(self, chunk: bytes, now: float) -> None:
         """Buffer a chunk, and see to it that it is written in time."""
@@ -120,9 +136,9 @@ class BatchWriter(Generic[T]):
         Raises what the write raises. Returns early if the writer is aborted. A wait that is
         cancelled takes nothing back.
         """
-        await self.turn()
         if self.over:
             return
+        assert self._delivery is None, "one message at a time: line up"
         delivery = self._delivery = Delivery(message, last=last)
         self._parker.unpark()
         try:
@@ -132,10 +148,11 @@ class BatchWriter(Generic[T]):
         if delivery.error is not None:
             raise delivery.error
 
-    async def turn(self) -> None:
-        """Wait until no message of another task is on its way."""
-        while self._delivery is not None and not self.over:
-            await self._delivery.done.wait()
+    async def flush(self) -> None:
+        """Write what is buffered, and return when it is delivered, as `deliver` does."""
+        if not self.accepting:
+            await self.line_up()
+        await self.deliver(None)
 
     def abort(self) -> None:
         """Write nothing more, wake all who wait, and cut the write in flight short."""
