@@ -22,6 +22,10 @@ P = ParamSpec("P")
 
 logger: Final = logging.getLogger("sse_batching")
 
+CAUSE: Final = "cause"
+FLAG: Final = "flag"
+MISSING: Final = object()
+
 
 class Registration:
     """A callback that waits for a token. As a context manager it unregisters at the end."""
@@ -55,27 +59,39 @@ class Registration:
 class CancellationToken:
     """A flag that is raised once and stays up: "nobody needs this work any more".
 
-    Usable without the middleware. All methods are safe from any thread and any task.
+    Usable without the middleware. All methods are safe from any thread, any task, and any signal
+    handler: they take no lock.
 
-    It asks; it forces nothing. What is asked may be asked late: between the client's leaving and
-    the cancellation lies the time that the server needs to notice.
+    *Not guaranteed*: that anything stops. The token asks; who is asked has to look. And a signal
+    handler (`signal.signal`) that cancels wakes the tasks in `wait_async` only when their event
+    loop has something else to do; `loop.add_signal_handler` wakes them at once.
     """
 
-    __slots__ = ("_callbacks", "_flag", "_lock", "cancelled", "error", "message", "reason")
+    # Every step below that two threads may race for is one operation of a dict: it happens or not.
+
+    __slots__ = ("_callbacks", "_cause", "_flag", "cancelled")
 
     def __init__(self) -> None:
         self.cancelled = False
         """A plain attribute, cheap enough for an inner loop. Read it; `cancel` sets it."""
-        self.reason: CancelReason | None = None
-        self.message: str | None = None
+        self._cause: dict[str, tuple[CancelReason, str | None, BaseException | None]] = {}
+        self._callbacks: dict[Registration, object] = {}
+        self._flag: dict[str, threading.Event] = {}
+
+    @property
+    def reason(self) -> CancelReason | None:
+        """Why; None until cancelled."""
+        return self._cause[CAUSE][0] if self._cause else None
+
+    @property
+    def message(self) -> str | None:
         """For people: "SSE client disconnected"."""
-        self.error: BaseException | None = None
+        return self._cause[CAUSE][1] if self._cause else None
+
+    @property
+    def error(self) -> BaseException | None:
         """What the failing write raised, where there was one."""
-        # Guards all below, and the change of `cancelled`. Reentrant, for a signal handler that
-        # cancels while the main thread holds it.
-        self._lock = threading.RLock()
-        self._callbacks: dict[Registration, None] = {}
-        self._flag: threading.Event | None = None  # made by the first thread that waits
+        return self._cause[CAUSE][2] if self._cause else None
 
     def cancel(
         self,
@@ -87,43 +103,37 @@ class CancellationToken:
 
         Synchronous: when the call that did it returns, the callbacks have run, in the order in
         which they were registered, in this thread. What one of them raises is logged, and the
-        others still run.
+        others still run; `KeyboardInterrupt` and `SystemExit` go on when all have run. Raises
+        `ValueError` for a reason that is none.
         """
-        with self._lock:
-            if self.cancelled:
-                return False
-            self.reason = CancelReason(reason)
-            self.message = message
-            self.error = error
-            # Last, for those who look without the lock: whoever sees it finds the reason too.
-            self.cancelled = True
-            callbacks = list(self._callbacks)
-            self._callbacks.clear()
-            flag = self._flag
-        if flag is not None:
+        cause = (CancelReason(reason), message, error)
+        first = self._cause.setdefault(CAUSE, cause) is cause
+        self.cancelled = True
+        if not first:
+            return False
+        if flag := self._flag.get(FLAG):
             flag.set()
-        for registration in callbacks:
-            _run(registration._call)
+        stop: BaseException | None = None
+        for registration in list(self._callbacks):
+            stop = self._call(registration) or stop
+        if stop is not None:
+            raise stop
         return True
 
     def raise_if_cancelled(self) -> None:
         """Raise `StreamCancelled`, from the `error` if there is one, once cancelled."""
         if self.cancelled:
-            assert self.reason is not None  # set before `cancelled`
-            raise StreamCancelled(self.message or str(self.reason), self.reason) from self.error
+            reason, message, error = self._cause[CAUSE]
+            raise StreamCancelled(message or str(reason), reason) from error
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block this thread until cancelled, at most `timeout` seconds; whether it is cancelled.
 
         For threads only: in a task it would block the event loop; use `wait_async` there.
         """
-        with self._lock:
-            if self.cancelled:
-                return True
-            if self._flag is None:
-                self._flag = threading.Event()
-            flag = self._flag
-        return flag.wait(timeout)
+        flag = self._flag.setdefault(FLAG, threading.Event())
+        # Looked at after the flag is there: `cancel` does the two the other way round.
+        return self.cancelled or flag.wait(timeout)
 
     async def wait_async(self) -> None:
         """Wait, in a task of any event loop, until cancelled. A wait that ends leaves nothing."""
@@ -164,27 +174,28 @@ class CancellationToken:
         if inspect.iscoroutinefunction(callback):
             raise TypeError(f"callback must be a plain function, nobody would await {callback!r}")
         registration = Registration(self, lambda: callback(*args, **kwargs))
-        with self._lock:
-            self._callbacks[registration] = None
+        self._callbacks[registration] = None
         # Looked at after the registration, so that no cancellation can fall between the two.
-        if self.cancelled and self._forget(registration):
-            _run(registration._call)
+        if self.cancelled and (stop := self._call(registration)):
+            raise stop
         return registration
 
     def _forget(self, registration: Registration) -> bool:
-        with self._lock:
-            if registration not in self._callbacks:
-                return False
-            del self._callbacks[registration]
-            return True
+        """Whether it was there. Of all who race for it one gets it."""
+        return self._callbacks.pop(registration, MISSING) is not MISSING
+
+    def _call(self, registration: Registration) -> BaseException | None:
+        """Call it, unless somebody has, or it was taken back. What must go on is returned."""
+        if not self._forget(registration):
+            return None
+        try:
+            registration._call()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return stop
+        except BaseException:
+            logger.exception("a cancellation callback failed")
+        return None
 
     def __repr__(self) -> str:
         state = f"cancelled: {self.reason}" if self.cancelled else "not cancelled"
         return f"<CancellationToken {state}>"
-
-
-def _run(call: Callable[[], object]) -> None:
-    try:
-        call()
-    except Exception:
-        logger.exception("a cancellation callback failed")
