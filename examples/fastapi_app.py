@@ -38,10 +38,10 @@ Token = Annotated[CancellationToken, Depends(token_of)]
 async def words(token: CancellationToken) -> AsyncIterator[str]:
     """The agent."""
     for position, word in enumerate(TEXT.split()):
+        await anyio.sleep(SECONDS_PER_WORD)  # here a real agent waits for its model
         if token.cancelled:
             print(f"stopped after {position} words: {token.message}", flush=True)
             return
-        await anyio.sleep(SECONDS_PER_WORD)
         yield word + " "
 
 

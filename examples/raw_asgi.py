@@ -12,7 +12,7 @@ import json
 
 import anyio
 import uvicorn
-from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, get_token
 
@@ -20,22 +20,20 @@ TEXT = "Three callables and a dictionary are all that a web framework is made of
 SECONDS_PER_WORD = 0.0125
 
 
-async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    assert scope["type"] == "http"  # the server is told below that there is no lifespan
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     token = get_token(scope)
     await send(
         {
             "type": "http.response.start",
             "status": 200,
             "headers": [(b"content-type", b"text/event-stream")],
-            "trailers": False,
         }
     )
     for position, word in enumerate(TEXT.split()):
+        await anyio.sleep(SECONDS_PER_WORD)  # here a real agent waits for its model
         if token.cancelled:
             print(f"stopped after {position} words: {token.message}", flush=True)
             return
-        await anyio.sleep(SECONDS_PER_WORD)
         event = f"data: {json.dumps({'delta': word + ' '})}\n\n"
         await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
@@ -45,4 +43,4 @@ app = SSEBatchingMiddleware(answer)
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, lifespan="off")
+    uvicorn.run(app, lifespan="off")  # it answers HTTP requests, and knows nothing else

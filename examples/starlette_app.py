@@ -27,11 +27,10 @@ SECONDS_PER_WORD = 0.0125
 async def answer() -> AsyncIterator[str]:
     token = current_token()
     for position, word in enumerate(TEXT.split()):
-        # Looked at before each step that costs something: for a model, before each call.
+        await anyio.sleep(SECONDS_PER_WORD)  # here a real agent waits for its model
         if token.cancelled:
             print(f"stopped after {position} words: {token.message}", flush=True)
             return
-        await anyio.sleep(SECONDS_PER_WORD)
         yield f"data: {json.dumps({'delta': word + ' '})}\n\n"
     yield "data: [DONE]\n\n"
 

@@ -59,8 +59,9 @@ class Exchange:
         self._options = options
         self._scheduler = scheduler
         self._host = scheduler.host()
+        self.cancel_scope = self._host.scope
         self._began = scheduler.time()
-        self._receiver = Receiver(receive)
+        self._receiver = Receiver(receive, scheduler)
         self.receive = self._receiver.receive
         """The `receive` that the app is given."""
 
@@ -199,7 +200,7 @@ class Exchange:
 
     def _watch(self) -> None:
         if self.state is not State.COMPLETED:
-            self._receiver.watch(self, self._scheduler)
+            self._receiver.watch(self)
 
     def move(self, state: State) -> None:
         """The one place where the state changes."""

@@ -52,7 +52,6 @@ class Receiver:
     # Defaults on the class: most requests end without ever touching these.
     _reading = Reading.NOBODY
     _watcher: Watcher | None = None
-    _scheduler: Scheduler | None = None
     _task: Task | None = None
     _queue: deque[Message] | None = None
     _backlog = 0
@@ -62,8 +61,9 @@ class Receiver:
     _changed: anyio.Event | None = None
     _error: Exception | None = None
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, scheduler: Scheduler) -> None:
         self._receive = receive
+        self._scheduler = scheduler
 
     async def receive(self) -> Message:
         """The `receive` that the app is given."""
@@ -81,12 +81,11 @@ class Receiver:
         """Whether a task of the app's is waiting in `receive`."""
         return self._waiting > 0 or self._reading is Reading.APP
 
-    def watch(self, watcher: Watcher, scheduler: Scheduler) -> None:
+    def watch(self, watcher: Watcher) -> None:
         """Tell the watcher when the client leaves; at once, if it has left already."""
         if self._watcher is not None:
             return
         self._watcher = watcher
-        self._scheduler = scheduler
         if self._reading is Reading.OVER:
             if self._error is None:
                 watcher.client_left()
@@ -131,18 +130,19 @@ class Receiver:
 
     async def _read_for_app(self) -> Message:
         self._reading = Reading.APP
-        read = self._app_read = Interruptible()
+        read = self._app_read = self._scheduler.interruptible()
         try:
-            message = await self._receive()
+            with read:
+                message = await self._receive()
         except BaseException as error:
-            if read.interrupted_only(error):
-                return await self._next()
             if self._reading is Reading.APP:
                 self._reading = Reading.NOBODY
             self._app_call_ended(error)
             raise
         finally:
             self._app_read = None
+        if read.interrupted:
+            return await self._next()
         if message["type"] == "http.disconnect":
             self._over()
             return await self._next()
@@ -188,7 +188,6 @@ class Receiver:
         """See to it that somebody reads, if somebody watches."""
         if self._watcher is None or self._reading is not Reading.NOBODY:
             return
-        assert self._scheduler is not None  # comes with the watcher
         self._reading = Reading.WATCH
         self._queue = deque() if self._queue is None else self._queue
         self._task = self._scheduler.spawn(self._read_ahead)

@@ -13,7 +13,7 @@ from ._coalescing import Coalescer
 from ._ending import Cause
 from ._options import Options
 from ._policy import takes_comments
-from ._scheduling import Scheduler
+from ._scheduling import MAX_TURN, Scheduler
 from ._states import State
 from ._typing import HTTPResponseBodyEvent, Message, Send
 from ._writing import BatchWriter
@@ -110,7 +110,7 @@ class BatchedResponse:
             await self._hold(writer.deliver(None))
         elif coalescer.full:
             await self._hold(writer.room())
-        elif self._scheduler.overdue(now):
+        elif self._scheduler.in_turn(now) > MAX_TURN:
             # An app that never awaits anything would freeze the loop.
             await self._hold(anyio.lowlevel.checkpoint())
 

@@ -9,7 +9,7 @@ import anyio
 
 from ._coalescing import Coalescer
 from ._framing import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
-from ._scheduling import Alarm, Parker, Scheduler
+from ._scheduling import Alarm, Scheduler
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class BatchWriter(Generic[T]):
         self._time = scheduler.time
         self._send_timeout = send_timeout
         self._keepalive_interval = keepalive_interval
-        self._parker = Parker(scheduler)
+        self._parker = scheduler.parker()
         self._delivery: Delivery[T] | None = None
         self._comment_due = False
         self.over = False

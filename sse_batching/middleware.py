@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Collection
-from contextlib import nullcontext
-from typing import Final
+from contextlib import nullcontext, suppress
+from typing import Final, cast
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -15,7 +15,7 @@ from ._context import current_exchange
 from ._exchange import Exchange
 from ._options import OnClose, Options, media_types as parse_media_types
 from ._scheduling import scheduler
-from ._typing import SCOPE_KEY, ASGIApp, Predicate, Receive, Scope, Send
+from ._typing import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
 from .exceptions import ClientDisconnected, StreamCancelled
 
 logger: Final = logging.getLogger("sse_batching")
@@ -64,7 +64,7 @@ class SSEBatchingMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: ASGIApp | ASGI3Application,
         *,
         max_delay: float = 0.05,
         max_batch_bytes: int = 65_536,
@@ -78,7 +78,7 @@ class SSEBatchingMiddleware:
     ) -> None:
         if not callable(app):
             raise TypeError(f"app must be an ASGI application; got {app!r}")
-        self.app = app
+        self.app = cast(ASGIApp, app)  # asgiref types an app more narrowly than Starlette does
         self._options = Options(
             max_delay=max_delay,
             max_batch_bytes=max_batch_bytes,
@@ -104,7 +104,11 @@ class SSEBatchingMiddleware:
         scope[SCOPE_KEY] = exchange
         before = current_exchange.set(exchange)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            if exchange.cancel_scope is None:
+                await self.app(scope, exchange.receive, exchange.send)
+            else:
+                with exchange.cancel_scope:
+                    await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             if not await self._ended(exchange, error):
                 raise
@@ -125,7 +129,10 @@ class SSEBatchingMiddleware:
             exchange.server_cancelled()
             exchange.stop()
             return False
-        ours = await exchange.settle(cancelled=cancelled)
+        ours = False
+        # A second cancellation cuts the cleaning up short; the first one goes on.
+        with suppress(anyio.get_cancelled_exc_class()) if cancelled else nullcontext():
+            ours = await exchange.settle(cancelled=cancelled)
         report = exchange.report(error)
         on_close = self._options.on_close
         if report is not None and on_close is not None:

@@ -1,4 +1,8 @@
-"""``python -m examples.demo``: show the page. With ``--check``: run it against a script."""
+"""Stream one agent's answer twice, side by side, plain and batched, on a page.
+
+The answer is replayed, without network or key. With OPENAI_BASE_URL and OPENAI_API_KEY set, the
+agent asks that server instead, for the model OPENAI_MODEL.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,15 @@ import socket
 import sys
 from contextlib import suppress
 
-import uvicorn
-
 from examples.demo.check import check
-from examples.demo.server import create_app
-
-SHUTDOWN_SECONDS = 1  # what streams that are still open get after Ctrl-C
+from examples.demo.server import Server, create_app
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
-    parser.add_argument("--check", action="store_true", help="run a scripted client, then exit")
+    parser.add_argument("--check", action="store_true", help="no page: run a scripted client")
     options = parser.parse_args()
     return check() if options.check else serve(options.host, options.port)
 
@@ -36,17 +36,12 @@ def serve(host: str, port: int) -> int:
 
     # The middleware logs a line for each client that leaves: a part of the show.
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = uvicorn.Config(
-        create_app(),
-        log_config=None,
-        log_level="warning",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     address = f"[{host}]" if ":" in host else host
     print(f"Open http://{address}:{listener.getsockname()[1]}/ (Ctrl-C stops it)", flush=True)
     # uvicorn raises the signal again once it has shut down; Ctrl-C is how this is meant to end.
     with listener, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(create_app()).run(sockets=[listener])
     return 0
 
 

@@ -74,7 +74,7 @@ class Agent:
                     emit(json.dumps(chunk))
             if self._interrupted.is_set():
                 state = AgentState.INTERRUPTED
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is: the reader gets to see it)
             self.error = error
             state = AgentState.FAILED
         self.ended_at = time.monotonic()

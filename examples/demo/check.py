@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 
 from examples.demo.agent import ANSWER, replay
-from examples.demo.server import create_app
+from examples.demo.server import Server, create_app
 
 SIDES = ("plain", "batched")
 TOKENS_BEFORE_LEAVING = 100
@@ -58,6 +57,8 @@ def check() -> int:
             faults += asyncio.run(asyncio.wait_for(_check(url), PATIENCE * 2))
     except TimeoutError as error:
         faults.append(f"something hangs: {error or 'the check did not end'}")
+    except httpx.HTTPError as error:
+        faults.append(f"the server does not answer: {error!r}")
     for fault in faults:
         print(f"WRONG: {fault}", file=sys.stderr)
     if not faults:
@@ -71,7 +72,7 @@ def _serving() -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     # Always the replay, also where the environment names a real model's server.
     app = create_app(lambda tokens_per_second: replay(tokens_per_second=tokens_per_second))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+    server = Server(app)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -52,6 +52,7 @@ class Run:
         }
         if agent := self.agent:
             figures |= {"agent": agent.state, "tokens": agent.tokens, "message": agent.message}
+            figures["error"] = None if agent.error is None else str(agent.error)
             if self._disconnected_at is not None:
                 figures["wasted_tokens"] = agent.tokens - self._tokens_at_disconnect
                 if agent.ended_at is not None:
@@ -72,10 +73,9 @@ class Runs:
             self._runs.popitem(last=False)
         return run
 
-    def snapshot(self, run_id: str) -> dict[str, dict[str, object]] | None:
-        if (sides := self._runs.get(run_id)) is None:
-            return None
-        return {side: run.snapshot() for side, run in sides.items()}
+    def snapshot(self, run_id: str) -> dict[str, dict[str, object]]:
+        """The figures of each side; empty as long as nothing has been asked under this id."""
+        return {side: run.snapshot() for side, run in self._runs.get(run_id, {}).items()}
 
     def interrupt_agents(self, message: str) -> None:
         for sides in self._runs.values():

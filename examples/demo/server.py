@@ -1,17 +1,16 @@
-"""The demo's server: the same chat handler twice, plain and batched, and the page.
-
-``uvicorn examples.demo.server:app`` works as well as ``python -m examples.demo``.
-"""
+"""The demo's server: the same chat handler twice, plain and batched, and the page."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,6 +25,7 @@ from examples.demo.runs import Runs
 from sse_batching import SSEBatchingMiddleware, current_token
 
 FASTEST = 2_000.0  # tokens per second; past it the replay cannot keep its pace
+SHUTDOWN_SECONDS = 1  # for streams that are still open after Ctrl-C
 
 
 def create_app(make_source: Callable[[float], Source] = configured_source) -> Starlette:
@@ -40,29 +40,48 @@ def create_app(make_source: Callable[[float], Source] = configured_source) -> St
         return StreamingResponse(_events(agent), media_type="text/event-stream")
 
     async def show_run(request: Request) -> Response:
-        if (sides := runs.snapshot(request.path_params["run_id"])) is None:
-            raise HTTPException(404, "no such run")
-        return JSONResponse(sides, headers={"Cache-Control": "no-store"})
+        figures = runs.snapshot(request.path_params["run_id"])
+        return JSONResponse(figures, headers={"Cache-Control": "no-store"})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         time_tasks_of_runs(asyncio.get_running_loop())
         yield
-        runs.interrupt_agents("the server shuts down")
 
     chat_app = Starlette(routes=[Route("/chat", chat)])
     sides: dict[str, ASGIApp] = {
         "plain": chat_app,
         "batched": SSEBatchingMiddleware(chat_app),
     }
-    return Starlette(
+    app = Starlette(
         routes=[
-            *(Mount(f"/{side}", Metered(app, runs=runs, side=side)) for side, app in sides.items()),
+            *(Mount(f"/{name}", Metered(side, runs, name)) for name, side in sides.items()),
             Route("/runs/{run_id}", show_run),
             Mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True)),
         ],
         lifespan=lifespan,
     )
+    app.state.runs = runs
+    return app
+
+
+class Server(uvicorn.Server):
+    """Serves the demo's app. Logging is left to whoever starts it."""
+
+    def __init__(self, app: Starlette) -> None:
+        # On asyncio a write is done inside the task that sends, where its CPU time is counted.
+        # uvloop does it later, for all connections at once: nobody can tell whose it was.
+        super().__init__(
+            uvicorn.Config(
+                app, loop="asyncio", log_config=None, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+            )
+        )
+        self._runs: Runs = app.state.runs
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # With their agents gone, open streams end by themselves: nothing has to be cut off.
+        self._runs.interrupt_agents("the server shuts down")
+        await super().shutdown(sockets)
 
 
 async def _events(agent: Agent) -> AsyncIterator[str]:
@@ -94,6 +113,3 @@ def _tokens_per_second(request: Request) -> float:
         if 0 < (pace := float(text)) <= FASTEST:
             return pace
     raise HTTPException(400, f"tokens_per_second: a number up to {FASTEST:g}, not {text!r}")
-
-
-app = create_app()

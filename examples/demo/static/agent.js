@@ -12,11 +12,13 @@ export function describeAgent(figures) {
     case "interrupted":
       return {
         state: "interrupted",
-        headline: `Agent interrupted after ${figures.stopped_after_ms?.toFixed(1)} ms`,
-        detail: `${tokens(wasted)} spent on nobody. It was told: “${figures.message}”`,
+        headline: figures.disconnected
+          ? `Interrupted ${figures.stopped_after_ms.toFixed(1)} ms after the connection closed`
+          : "Interrupted",
+        detail: `${tokens(wasted)} spent on nobody. It was told “${figures.message}”`,
       };
     case "failed":
-      return { state: "failed", headline: "Agent failed", detail: `after ${tokens(figures.tokens)}` };
+      return { state: "failed", headline: "The agent failed", detail: figures.error };
     case "finished":
       return figures.disconnected
         ? {

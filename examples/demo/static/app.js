@@ -31,14 +31,10 @@ async function start() {
   // The page's own parameters go to the server, so that /?tokens_per_second=200 is a faster demo.
   const query = new URLSearchParams(location.search);
   query.set("run", run.id);
-  const signal = run.leaving.signal;
-  await new Promise((opened) => {
-    const streams = sides.map((side) => side.stream(query, signal, opened));
-    Promise.all(streams).then(() => {
-      run.reading = false;
-      setControls(false);
-      opened();
-    });
+  const streams = sides.map((side) => side.stream(query, run.leaving.signal));
+  Promise.all(streams).then(() => {
+    run.reading = false;
+    setControls(false);
   });
   await poll(run);
 }
@@ -51,13 +47,11 @@ function leave() {
 /** Show the server's figures until nobody reads and no agent works any more. */
 async function poll(run) {
   let lastRound = false;
-  while (currentRun === run && !lastRound) {
+  while (!lastRound) {
     // Decided before the figures are asked for: what happens meanwhile needs one more round.
     const wasReading = run.reading;
-    const response = await fetch(`runs/${run.id}`);
-    if (!response.ok) break;
-    const figures = await response.json();
-    if (currentRun !== run) break;
+    const figures = await fetchFigures(run);
+    if (currentRun !== run) return; // another one has been started
     for (const side of sides) if (figures[side.id]) side.report(figures[side.id]);
     lastRound = !wasReading && !sides.some((side) => isAtWork(side.figures));
     conclude(run, lastRound);
@@ -65,21 +59,34 @@ async function poll(run) {
   }
 }
 
+/** What the server has counted so far for each side of this run. */
+async function fetchFigures(run) {
+  try {
+    return await (await fetch(`runs/${run.id}`)).json();
+  } catch {
+    // The server is gone: nothing is known any more, and nobody is at work.
+    for (const side of sides) side.figures = null;
+    return {};
+  }
+}
+
 function conclude(run, final) {
-  const [baseline, ...others] = sides;
   if (run.leaving.signal.aborted) {
     const spent = sides.map((side) => `${side.title}: ${tokens(side.figures?.wasted_tokens ?? 0)}`);
     say(final ? "left" : "leaving", `Spent on nobody since you left. ${spent.join(", ")}.`);
-    return;
+  } else if (final && sides.every((side) => side.complete && side.figures)) {
+    const [baseline, ...others] = sides;
+    say("complete", others.map((side) => compare(baseline, side)).join(" "));
+  } else if (final) {
+    say("failed", "Not every answer came to its end.");
   }
-  if (!final || !sides.every((side) => side.complete)) return;
-  const gains = others.map((side) => {
-    const writes = times(baseline.figures.writes, side.figures.writes);
-    const cpu = change(baseline.figures.cpu_ms, side.figures.cpu_ms);
-    const text = side.answer.text === baseline.answer.text ? "the same text" : "another text";
-    return `${side.title}: ${text}, ${writes} fewer writes, server CPU ${cpu}.`;
-  });
-  say("complete", gains.join(" "));
+}
+
+function compare(baseline, side) {
+  const writes = times(baseline.figures.writes, side.figures.writes);
+  const cpu = change(baseline.figures.cpu_ms, side.figures.cpu_ms);
+  const text = side.answer.text === baseline.answer.text ? "the same text" : "another text";
+  return `${side.title}: ${text}, ${writes} fewer writes, server CPU ${cpu}.`;
 }
 
 const times = (more, less) => `${(more / less).toFixed(1)}×`;

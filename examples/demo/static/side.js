@@ -55,8 +55,8 @@ export class Side {
     this.#showAgent({ state: "idle", headline: "Agent", detail: "not started" });
   }
 
-  /** Read one answer to its end, or until `signal` aborts. `opened` is called once it begins. */
-  async stream(query, signal, opened) {
+  /** Read one answer to its end, or until `signal` aborts. Shows what fails, and never throws. */
+  async stream(query, signal) {
     const parser = new EventParser();
     const started = performance.now();
     this.answerElement.setAttribute("aria-busy", "true");
@@ -64,7 +64,6 @@ export class Side {
     try {
       const response = await fetch(`${this.id}/chat?${query}`, { signal });
       if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
-      opened();
       const reader = response.body.getReader();
       for (let read = await reader.read(); !read.done; read = await reader.read()) {
         this.bytes += read.value.byteLength;

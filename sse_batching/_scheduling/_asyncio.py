@@ -1,0 +1,181 @@
+"""Scheduling on asyncio and uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import anyio
+
+
+class AsyncioScheduler:
+    """See `Scheduler`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.time = loop.time
+        self.call_at = loop.call_at
+        self._thread = threading.get_ident()
+        self._turn_began: float | None = None
+
+    def run_in_loop(self, callback: Callable[[], object]) -> None:
+        if threading.get_ident() == self._thread:
+            callback()
+            return
+        # A loop that has ended has nothing left that the call could be about.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback)
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> AsyncioTask:
+        return AsyncioTask(self.loop.create_task(function()))
+
+    def host(self) -> AsyncioHost:
+        return AsyncioHost(asyncio.current_task())
+
+    def parker(self) -> AsyncioParker:
+        return AsyncioParker(self.loop)
+
+    def interruptible(self) -> AsyncioInterruptible:
+        return AsyncioInterruptible(asyncio.current_task())
+
+    def in_turn(self, now: float) -> float:
+        if self._turn_began is None:
+            self._turn_began = now
+            self.loop.call_soon(self._next_turn)
+        return now - self._turn_began
+
+    def _next_turn(self) -> None:
+        self._turn_began = None
+
+
+class AsyncioTask:
+    """See `Task`."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
+    async def join(self, timeout: float) -> None:
+        if not self._task.done():
+            await asyncio.wait([self._task], timeout=timeout)
+
+
+class AsyncioHost:
+    """See `Host`. Cancels as `asyncio.Task.cancel` does, and keeps count of who has cancelled.
+
+    Why not an anyio `CancelScope` around every request: docs/performance.md has the price.
+    """
+
+    __slots__ = ("_before", "_own", "_task", "scope")
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self.scope = None
+        self._task = task
+        self._before = task.cancelling() if task is not None else 0
+        self._own = 0  # cancellations that this package, or a callback of the token, asked for
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._own += 1
+
+    def watching(self, call: Callable[[], object]) -> None:
+        if self._task is None:
+            call()
+            return
+        before = self._task.cancelling()
+        call()
+        self._own += self._task.cancelling() - before
+
+    def on_outside_cancel(self, then: Callable[[], object]) -> None:
+        task = self._task
+        if task is None or asyncio.current_task() is not task:
+            return
+        # A scope of anyio's, or `asyncio.timeout`, is the app's own affair; the latter has taken
+        # its cancellation back by the next turn.
+        if anyio.current_effective_deadline() == -math.inf:
+            return
+        limit = self._before + self._own
+        task.get_loop().call_soon(lambda: then() if task.cancelling() > limit else None)
+
+    async def absorb(self, *, running: bool) -> bool:
+        task, own, self._own = self._task, self._own, 0
+        if task is None or not own:
+            return False
+        came: asyncio.CancelledError | None = None
+        if running:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                came = error
+        for _ in range(own):
+            task.uncancel()
+        ours = task.cancelling() <= self._before
+        if came is not None and not ours:
+            raise came
+        return ours
+
+
+class AsyncioParker:
+    """See `Parker`. A bare future: an `anyio.Event` for every batch costs several times as much."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] | None = None
+
+    @property
+    def parked(self) -> bool:
+        return self._future is not None and not self._future.done()
+
+    async def park(self) -> None:
+        self._future = self._loop.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+    def unpark(self) -> None:
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(None)
+
+
+class AsyncioInterruptible:
+    """See `Interruptible`. A cancellation that is taken back, as in `asyncio.timeout`."""
+
+    __slots__ = ("_asked", "_before", "_task", "interrupted")
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self.interrupted = False
+        self._asked = False
+        self._task = task
+        self._before = task.cancelling() if task is not None else 0
+
+    def interrupt(self) -> None:
+        if self._task is not None and not self._asked:
+            self._asked = True
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
+        if self._asked and self._task is not None:
+            others = self._task.uncancel() > self._before
+            cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+            self.interrupted = cancelled and not others
+        return self.interrupted
