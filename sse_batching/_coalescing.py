@@ -72,6 +72,12 @@ class Coalescer:
         self.size += len(chunk)
         return now >= self.deadline or self.size >= self.max_bytes
 
+    def set_delay(self, max_delay: float, now: float) -> None:
+        """Set another `max_delay`: for what comes, and for what waits if that makes it shorter."""
+        self.max_delay = max_delay
+        if self.waiting:
+            self.deadline = min(self.deadline, now + max_delay)
+
     def take(self, now: float) -> bytes:
         """The waiting chunks as one batch, now in flight: say `sent` when its write has ended."""
         chunks = self._chunks

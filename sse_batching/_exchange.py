@@ -10,13 +10,14 @@ from contextlib import nullcontext
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from ._coalescing import Coalescer
 from ._ending import Cause, Ending
 from ._options import Options, check_seconds
-from ._policy import is_batched
+from ._policy import ends_response, is_batched
 from ._receiving import Receiver
-from ._scheduling import Alarm, Scheduler
+from ._scheduling import MAX_TURN, Alarm, Scheduler
 from ._states import TRANSITIONS, Excuse, State
 from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
 from ._typing import Message, Receive, Scope, Send
@@ -50,6 +51,7 @@ class Exchange:
     _batching = True
     _last_write: Alarm | None = None
     _excuse = Excuse.NONE
+    _app_knows = False  # of a mistake of its own that was found in the background
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, options: Options, scheduler: Scheduler
@@ -98,7 +100,7 @@ class Exchange:
     def _configure(self, response: BatchedResponse) -> None:
         response.batching = self._batching
         if self._max_delay is not None:
-            response.coalescer.max_delay = self._max_delay
+            response.writer.set_delay(self._max_delay)
 
     # The app's `send`.
 
@@ -121,7 +123,7 @@ class Exchange:
                     return self._start(message)
                 self.move(State.PASSING)
         elif state is State.PASSING:
-            if kind == "http.response.body" and not message.get("more_body", False):
+            if ends_response(message):
                 # Before the write: during it the server already says `http.disconnect`.
                 self.move(State.COMPLETED)
         elif state is State.CLOSED or state is State.ENDING:
@@ -158,6 +160,8 @@ class Exchange:
         if self.state is not State.CLOSED and self._response is not None:
             await self._response.writer.line_up()
         if self.state is State.CLOSED:
+            if self._scheduler.in_turn(self._scheduler.time()) > MAX_TURN:
+                await anyio.lowlevel.checkpoint()  # an app that takes no refusal
             self.refuse()
         else:
             await self._server_send(message)
@@ -182,6 +186,14 @@ class Exchange:
     def closed(self) -> bool:
         """Whether the request has ended before its time."""
         return self._ending is not None and self._ending.cause is not None
+
+    @property
+    def mistake(self) -> BaseException | None:
+        """What the server said of a mistake of the app's, if nobody has told the app."""
+        cause = self._ending.cause if self._ending is not None else None
+        return (
+            cause.error if cause is not None and cause.apps_fault and not self._app_knows else None
+        )
 
     @property
     def ending(self) -> Ending:
@@ -268,6 +280,7 @@ class Exchange:
         if not ending.asked:
             self._receiver.hand_over()
         if cause.apps_fault and cause.error is not None:
+            self._app_knows = True
             raise cause.error
         raise ClientDisconnected(cause.message, cause.reason) from cause.error
 

@@ -27,6 +27,14 @@ def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> b
     return scope.get("method") != "HEAD" and start.get("status") not in BODILESS_STATUS
 
 
+def ends_response(message: Message) -> bool:
+    """Whether this is the last message of a response's body."""
+    kind = message.get("type")
+    if kind == "http.response.body" or kind == "http.response.zerocopysend":
+        return not message.get("more_body", False)
+    return kind == "http.response.pathsend"
+
+
 def takes_comments(start: Message) -> bool:
     """Whether comment lines may be put between its events: it is an event stream, as it stands on
     the wire, and of no promised length."""

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from ._coalescing import Coalescer
 from ._ending import Cause
 from ._options import Options
-from ._policy import takes_comments
+from ._policy import ends_response, takes_comments
 from ._scheduling import MAX_TURN, Scheduler
 from ._states import State
 from ._typing import HTTPResponseBodyEvent, Message, Send
@@ -90,41 +90,57 @@ class BatchedResponse:
         if self._owner.state is not State.STREAMING:
             await self._owner.send(message)
             return
-        body = message.get("body", b"")
-        if type(body) is not bytes and isinstance(body, bytearray | memoryview):
-            body = bytes(body)  # the app may use its buffer again; and daphne takes nothing else
-        if message["type"] != "http.response.body" or type(body) is not bytes or len(message) > 3:
-            await self._send_other(message)
-            return
+        body = message.get("body")
+        if (
+            type(body) is not bytes
+            or message["type"] != "http.response.body"
+            or len(message) != 3
+            or "more_body" not in message
+        ):
+            await self._send_unusual(message)
+        elif message["more_body"]:
+            now = self._scheduler.time()
+            self._add(body, now)
+            if not self.batching:
+                await self._hold(writer.deliver(None))
+            elif coalescer.full:
+                await self._hold(writer.room())
+            elif self._scheduler.in_turn(now) > MAX_TURN:
+                # An app that never awaits anything would freeze the loop.
+                await self._hold(anyio.lowlevel.checkpoint())
+        else:
+            await self._send_last(message, body)
+
+    def _add(self, body: bytes, now: float) -> None:
         if self._record_left:
             self._record(body)
-        now = self._scheduler.time()
-        if not message.get("more_body", False):
-            if body:
-                coalescer.add(body, now)
-            await self._send_last(message)
-            return
-        if body or coalescer.stream_began is None:
-            writer.add(body, now)
-        if not self.batching:
-            await self._hold(writer.deliver(None))
-        elif coalescer.full:
-            await self._hold(writer.room())
-        elif self._scheduler.in_turn(now) > MAX_TURN:
-            # An app that never awaits anything would freeze the loop.
-            await self._hold(anyio.lowlevel.checkpoint())
+        # An empty chunk is nothing, but the first: it can be meant to send the headers (daphne).
+        if body or self.coalescer.stream_began is None:
+            self.writer.add(body, now)
 
-    async def _send_last(self, message: Message) -> None:
+    async def _send_last(self, message: Message, body: bytes) -> None:
+        if body:
+            if self._record_left:
+                self._record(body)
+            self.coalescer.add(body, self._scheduler.time())
         self._owner.move(State.ENDING)
         await self.deliver(message, last=True)
 
-    async def _send_other(self, message: Message) -> None:
-        """What is not a chunk goes out untouched, in its place."""
-        kind = message["type"]
-        if kind == "http.response.pathsend" or (
-            kind in ("http.response.body", "http.response.zerocopysend")
-            and not message.get("more_body", False)
+    async def _send_unusual(self, message: Message) -> None:
+        """A chunk that is not put in the usual way; and all else, untouched, in its place."""
+        body = message.get("body", b"")
+        keys = message.keys() - {"type", "body", "more_body"}
+        if (
+            message.get("type") == "http.response.body"
+            and isinstance(body, bytes | bytearray | memoryview)
+            and not (keys and message.get("more_body", False))
         ):
+            # A copy: the app may use its buffer again, and daphne takes nothing but bytes.
+            more = bool(message.get("more_body", False))
+            usual = {**message, "body": bytes(body), "more_body": more}
+            await (self.send(usual) if more else self._send_last(usual, usual["body"]))
+            return
+        if ends_response(message):
             self._owner.move(State.ENDING)
         await self.deliver(message)
         self.last_written()

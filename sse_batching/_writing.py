@@ -121,6 +121,12 @@ class BatchWriter(Generic[T]):
             # Behind a write in flight no timer is needed: the end of the write is the signal.
             self._flush_alarm.ring_at(self._coalescer.deadline)
 
+    def set_delay(self, max_delay: float) -> None:
+        """Set another `max_delay`, for what waits too."""
+        self._coalescer.set_delay(max_delay, self._time())
+        if self._coalescer.waiting and self._parker.parked:
+            self._flush_alarm.ring_at(self._coalescer.deadline)
+
     async def room(self) -> None:
         """Wait until the buffer has room again, or the writer is aborted."""
         while self._coalescer.full and not self.over:

@@ -78,7 +78,7 @@ class SSEBatchingMiddleware:
     ) -> None:
         if not callable(app):
             raise TypeError(f"app must be an ASGI application; got {app!r}")
-        self.app = cast(ASGIApp, app)  # asgiref types an app more narrowly than Starlette does
+        self.app = cast("ASGIApp", app)  # asgiref types an app more narrowly than Starlette does
         self._options = Options(
             max_delay=max_delay,
             max_batch_bytes=max_batch_bytes,
@@ -115,6 +115,8 @@ class SSEBatchingMiddleware:
             forget(error)
         else:
             await self._ended(exchange, None)
+            if exchange.mistake is not None:
+                raise exchange.mistake
         finally:
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)

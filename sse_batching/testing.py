@@ -200,7 +200,8 @@ class Conversation:
             self._notify()
             more = self.taken < len(self._body)
             return {"type": "http.request", "body": body, "more_body": more}
-        await self._left.wait()
+        if not self._left.is_set():  # an event that is set is no place to be cancelled
+            await self._left.wait()
         if self._told and not self._repeat_disconnect:
             await anyio.sleep_forever()
         self._told = True
