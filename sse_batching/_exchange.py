@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections import deque
 from collections.abc import Awaitable
 from contextlib import nullcontext
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
+from ._aftermath import let_go_of_frames
 from ._coalescing import Coalescer
 from ._ending import Cause, Ending
 from ._options import Options, check_seconds
@@ -36,6 +38,9 @@ CLEANUP_TIME: Final = 1.0
 """Seconds for our own tasks to end; one that is stuck in a `send` which cannot be cancelled
 (hypercorn on trio) is left to the server."""
 
+RAISED: Final = 8
+"""How many exceptions are remembered: as many tasks of an app may be in `send` when it ends."""
+
 _lock: Final = threading.Lock()
 
 
@@ -50,6 +55,7 @@ class Exchange:
     _max_delay: float | None = None  # of this response, in place of the option
     _batching = True
     _last_write: Alarm | None = None
+    _raised: deque[BaseException] | None = None
     _excuse = Excuse.NONE
     _app_knows = False  # of a mistake of its own that was found in the background
 
@@ -282,7 +288,15 @@ class Exchange:
         if cause.apps_fault and cause.error is not None:
             self._app_knows = True
             raise cause.error
-        raise ClientDisconnected(cause.message, cause.reason) from cause.error
+        error = ClientDisconnected(cause.message, cause.reason)
+        self.raising(error)
+        raise error from cause.error
+
+    def raising(self, error: BaseException) -> None:
+        """This is going to be raised in a `send` of the app's, and end the app."""
+        if self._raised is None:
+            self._raised = deque(maxlen=RAISED)
+        self._raised.append(error)
 
     # When the app has ended.
 
@@ -293,10 +307,14 @@ class Exchange:
 
     async def settle(self, *, cancelled: bool) -> bool:
         """Clean up after the app. Whether the cancellation that ended it was none but our own."""
+        for error in self._raised or ():
+            let_go_of_frames(error)
         ours = await self._host.absorb(running=not cancelled)
         if cancelled and not ours:
             self.server_cancelled()
-            await self._host.absorb(running=True)  # what a callback of the token may have asked for
+        if self._ending is not None:
+            self._ending.stop()  # there is no app left to cancel
+        await self._host.absorb(running=True)  # what a callback of the token may have asked for
         response = self._response
         try:
             if response is not None and not response.writer.over:

@@ -43,6 +43,9 @@ class Owner(Protocol):
     def close(self, cause: Cause) -> None:
         """The stream cannot go on."""
 
+    def raising(self, error: BaseException) -> None:
+        """This is going to be raised in a `send` of the app's."""
+
     def refuse(self, *, held: bool = False) -> None:
         """What a `send` does once the stream is closed; `held`: it came before that."""
 
@@ -162,6 +165,9 @@ class BatchedResponse:
         except Exception:
             if self._owner.state is not State.CLOSED:
                 raise  # the server refuses what the app sends: the app's own affair
+        except BaseException as cancellation:
+            self._owner.raising(cancellation)
+            raise
         finally:
             self.held -= 1
         if self._owner.state is State.CLOSED:

@@ -9,14 +9,13 @@ from contextlib import nullcontext, suppress
 from typing import Final, cast
 
 import anyio
-from starlette.requests import ClientDisconnect
 
+from ._aftermath import follows_disconnect, let_go_of_frames
 from ._context import current_exchange
 from ._exchange import Exchange
 from ._options import OnClose, Options, media_types as parse_media_types
 from ._scheduling import scheduler
 from ._typing import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
-from .exceptions import ClientDisconnected, StreamCancelled
 
 logger: Final = logging.getLogger("sse_batching")
 
@@ -110,9 +109,11 @@ class SSEBatchingMiddleware:
                 with exchange.cancel_scope:
                     await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            if not await self._ended(exchange, error):
+            swallowed = await self._ended(exchange, error)
+            if swallowed or not isinstance(error, Exception):
+                let_go_of_frames(error)
+            if not swallowed:
                 raise
-            forget(error)
         else:
             await self._ended(exchange, None)
             if exchange.mistake is not None:
@@ -147,34 +148,3 @@ class SSEBatchingMiddleware:
                 except Exception:
                     logger.exception("stream %s: on_close failed", exchange.id)
         return ours or (exchange.closed and error is not None and follows_disconnect(error))
-
-
-def follows_disconnect(error: BaseException) -> bool:
-    """Whether the app raised this because its client is gone.
-
-    Then it is no news to the server, and no traceback for its log. What an app raises on its own
-    account while it winds up is none of that.
-    """
-    if isinstance(error, BaseExceptionGroup):
-        return all(follows_disconnect(part) for part in error.exceptions)
-    if isinstance(error, ClientDisconnected | StreamCancelled | ClientDisconnect):
-        return True
-    return error.__cause__ is not None and follows_disconnect(error.__cause__)
-
-
-def forget(error: BaseException) -> None:
-    """Let go of the frames that an exception which goes no further has come through.
-
-    They hold the app's generator: as long as they live it is suspended, not closed.
-    """
-    seen: list[BaseException] = []
-    found: list[BaseException | None] = [error]
-    while found:
-        part = found.pop()
-        if part is None or any(part is other for other in seen):  # they can go in circles
-            continue
-        part.__traceback__ = None
-        seen.append(part)
-        found += (part.__cause__, part.__context__)
-        if isinstance(part, BaseExceptionGroup):
-            found += part.exceptions
