@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import anyio
 from starlette.requests import ClientDisconnect
 
 from .exceptions import ClientDisconnected, StreamCancelled
+
+CONSEQUENCES: Final = (
+    ClientDisconnected,
+    StreamCancelled,
+    ClientDisconnect,
+    # One half of the app writes to another that is gone (FastAPI's EventSourceResponse).
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+)
 
 
 def follows_disconnect(error: BaseException) -> bool:
@@ -15,7 +27,7 @@ def follows_disconnect(error: BaseException) -> bool:
     """
     if isinstance(error, BaseExceptionGroup):
         return all(follows_disconnect(part) for part in error.exceptions)
-    if isinstance(error, ClientDisconnected | StreamCancelled | ClientDisconnect):
+    if isinstance(error, CONSEQUENCES):
         return True
     return error.__cause__ is not None and follows_disconnect(error.__cause__)
 

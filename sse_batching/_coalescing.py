@@ -72,6 +72,12 @@ class Coalescer:
         self.size += len(chunk)
         return now >= self.deadline or self.size >= self.max_bytes
 
+    def passed(self, size: int) -> None:
+        """A chunk that cannot be joined to others goes by, and is now in flight."""
+        self.chunks_taken += 1
+        self.bytes_taken += size
+        self.in_flight += size
+
     def set_delay(self, max_delay: float, now: float) -> None:
         """Set another `max_delay`: for what comes, and for what waits if that makes it shorter."""
         self.max_delay = max_delay

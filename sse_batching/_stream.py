@@ -26,6 +26,8 @@ STALLED: Final = "SSE client does not read any more"
 SHUT_DOWN: Final = "request cancelled by the server"
 BROKEN: Final = "SSE write failed"
 
+USUAL_KEYS: Final = frozenset({"type", "body", "more_body"})
+
 
 class Owner(Protocol):
     """Who owns the state of the request."""
@@ -115,16 +117,14 @@ class BatchedResponse:
             await self._send_last(message, body)
 
     def _add(self, body: bytes, now: float) -> None:
-        if self._record_left:
-            self._record(body)
+        self._record(body)
         # An empty chunk is nothing, but the first: it can be meant to send the headers (daphne).
         if body or self.coalescer.stream_began is None:
             self.writer.add(body, now)
 
     async def _send_last(self, message: Message, body: bytes) -> None:
         if body:
-            if self._record_left:
-                self._record(body)
+            self._record(body)
             self.coalescer.add(body, self._scheduler.time())
         self._owner.move(State.ENDING)
         await self.deliver(message, last=True)
@@ -132,25 +132,29 @@ class BatchedResponse:
     async def _send_unusual(self, message: Message) -> None:
         """A chunk that is not put in the usual way; and all else, untouched, in its place."""
         body = message.get("body", b"")
-        keys = message.keys() - {"type", "body", "more_body"}
-        if (
-            message.get("type") == "http.response.body"
-            and isinstance(body, bytes | bytearray | memoryview)
-            and not (keys and message.get("more_body", False))
-        ):
-            # A copy: the app may use its buffer again, and daphne takes nothing but bytes.
-            more = bool(message.get("more_body", False))
-            usual = {**message, "body": bytes(body), "more_body": more}
-            await (self.send(usual) if more else self._send_last(usual, usual["body"]))
-            return
+        is_body = message["type"] == "http.response.body"
+        more = bool(message.get("more_body", False))
+        if is_body and isinstance(body, bytes | bytearray | memoryview):
+            body = bytes(body)  # the app may use its buffer again, and daphne takes nothing else
+            if not more:
+                await self._send_last(message, body)
+                return
+            if message.keys() <= USUAL_KEYS:
+                await self.send({"type": message["type"], "body": body, "more_body": True})
+                return
+            self._record(body)
         if ends_response(message):
             self._owner.move(State.ENDING)
-        await self.deliver(message)
+        size = len(body) if isinstance(body, bytes) else 0
+        has_body = is_body or message["type"] == "http.response.zerocopysend"
+        await self.deliver(message, size=size if has_body else None)
         self.last_written()
 
-    async def deliver(self, message: Message, *, last: bool = False) -> None:
+    async def deliver(
+        self, message: Message, *, last: bool = False, size: int | None = None
+    ) -> None:
         """Have what is buffered written, and then the message; return when both are delivered."""
-        await self._hold(self.writer.deliver(message, last=last))
+        await self._hold(self.writer.deliver(message, last=last, size=size))
 
     async def flush(self) -> None:
         """Have what is buffered written; return when it is delivered."""
@@ -174,9 +178,10 @@ class BatchedResponse:
             self._owner.refuse(held=True)
 
     def _record(self, body: bytes) -> None:
-        kept = body[: self._record_left]
-        self._record_left -= len(kept)
-        self._recorded.append(kept)
+        if self._record_left:
+            kept = body[: self._record_left]
+            self._record_left -= len(kept)
+            self._recorded.append(kept)
 
     # For the one who cleans up.
 
@@ -203,7 +208,7 @@ class BatchedResponse:
         return dict(message)
 
     def last(self, body: bytes, message: Message) -> Message:
-        return message if body is message.get("body") else {**message, "body": body}
+        return message if body is message.get("body", b"") else {**message, "body": body}
 
     def write(self, message: Message) -> Awaitable[None]:
         return self._server_send(message)

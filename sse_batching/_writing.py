@@ -41,11 +41,12 @@ class Sink(Protocol[T]):
 class Delivery(Generic[T]):
     """A message that has its place in the order, and somebody who waits until it is delivered."""
 
-    __slots__ = ("done", "error", "last", "message", "waited_for")
+    __slots__ = ("done", "error", "last", "message", "size", "waited_for")
 
-    def __init__(self, message: T | None, *, last: bool) -> None:
+    def __init__(self, message: T | None, *, last: bool, size: int | None) -> None:
         self.message = message  # None: only what is buffered
         self.last = last
+        self.size = size  # of the body of one that is not the last; None if it has none
         self.waited_for = True
         self.error: BaseException | None = None
         self.done = anyio.Event()
@@ -135,17 +136,19 @@ class BatchWriter(Generic[T]):
             self._parker.unpark()
             await self._room.wait()
 
-    async def deliver(self, message: T | None, *, last: bool = False) -> None:
+    async def deliver(
+        self, message: T | None, *, last: bool = False, size: int | None = None
+    ) -> None:
         """Write what is buffered and then the message, and return when both are delivered.
 
         The `last` message goes out in one write with what is buffered, its own bytes among it.
-        Raises what the write raises. Returns early if the writer is aborted. A wait that is
-        cancelled takes nothing back.
+        `size` is that of the body of another one, if it has one. Raises what the write raises.
+        Returns early if the writer is aborted. A wait that is cancelled takes nothing back.
         """
         if self.over:
             return
         assert self._delivery is None, "one message at a time: line up"
-        delivery = self._delivery = Delivery(message, last=last)
+        delivery = self._delivery = Delivery(message, last=last, size=size)
         self._parker.unpark()
         try:
             await delivery.done.wait()
@@ -222,11 +225,14 @@ class BatchWriter(Generic[T]):
             if self._coalescer.waiting:
                 await self._write_batch(delivery)
             if message is not None and delivery.error is None:
-                await self._attempt(message, None, delivery)
-                self._tail = _UNKNOWN_TAIL if self.writes else b""
+                if delivery.size is not None:
+                    self._coalescer.passed(delivery.size)
+                    self._tail = _UNKNOWN_TAIL
+                await self._attempt(message, delivery.size, delivery)
         delivery.done.set()
 
     async def _write_batch(self, delivery: Delivery[T] | None) -> None:
+        self._comment_due = False  # these bytes are sign of life enough, and may be half an event
         body = self._coalescer.take(self._time())
         await self._attempt(self._sink.batch(body), len(body), delivery)
         if self._keepalive_interval is not None:

@@ -114,13 +114,14 @@ class SSEBatchingMiddleware:
                 let_go_of_frames(error)
             if not swallowed:
                 raise
+            logger.debug("stream %s: what followed from its end: %r", exchange.id, error)
         else:
             await self._ended(exchange, None)
-            if exchange.mistake is not None:
-                raise exchange.mistake
         finally:
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
+        if exchange.mistake is not None:
+            raise exchange.mistake
 
     async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
         """The app has ended: clean up and report. Whether what it raised goes no further."""
