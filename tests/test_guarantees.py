@@ -1,0 +1,26 @@
+"""docs/guarantees.md names tests that exist, for every guarantee."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PAGE = (TESTS.parent / "docs" / "guarantees.md").read_text()
+ROWS = dict(re.findall(r"^\| ([DF]\d+) \| (.*) \|$", PAGE, re.MULTILINE))
+
+
+def test_every_guarantee_is_there() -> None:
+    """D1 to D7 and F1 to F11, each once."""
+    assert list(ROWS) == [f"D{n}" for n in range(1, 8)] + [f"F{n}" for n in range(1, 12)]
+
+
+@pytest.mark.parametrize("guarantee", ROWS)
+def test_the_tests_of_a_guarantee_exist(guarantee: str) -> None:
+    """A test that was renamed or dropped is missed here."""
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", ROWS[guarantee])
+    assert named
+    for file, function in named:
+        assert f"def {function}" in (TESTS / file).read_text(), f"{file}::{function}"
