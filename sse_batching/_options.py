@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable, or None; got {value!r}")
+        if inspect.iscoroutinefunction(self.enabled):
+            raise TypeError(f"enabled must be a plain function, not a coroutine: {self.enabled!r}")
 
 
 def check_seconds(name: str, value: float) -> None:

@@ -1,0 +1,102 @@
+"""The ways in which a stream ends before its time, as its app and its server see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sse_batching import CancellationToken, CancelReason, current_token
+from sse_batching.testing import Conversation
+from tests.support.apps import chunk, last, start
+from tests.support.virtual_time import advance
+
+SEND_TIMEOUT: Final = 2.0
+"""What the tests give the middleware as `send_timeout`."""
+
+RESET: Final = ConnectionResetError("connection reset by peer")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that ends a stream, and what the token says of it then."""
+
+    name: str
+    provoke: Callable[[Conversation], None]
+    reason: CancelReason
+    message: str
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+LEFT: Final = Cause(
+    "left", Conversation.leave, CancelReason.CLIENT_DISCONNECTED, "SSE client disconnected"
+)
+FAILED: Final = Cause(
+    "failed",
+    lambda talk: talk.fail_writes(RESET),
+    CancelReason.SEND_FAILED,
+    "SSE client disconnected",
+    RESET,
+)
+STALLED: Final = Cause(
+    "stalled", Conversation.stall, CancelReason.SEND_TIMEOUT, "SSE client does not read any more"
+)
+CANCELLED: Final = Cause(
+    "cancelled",
+    Conversation.cancel,
+    CancelReason.SERVER_SHUTDOWN,
+    "request cancelled by the server",
+)
+
+CAUSES: Final = [LEFT, FAILED, STALLED, CANCELLED]
+
+
+class Ticking:
+    """An app that sends an event each 0.25 seconds, for ten minutes if it is let."""
+
+    def __init__(self, *, asks: bool = True) -> None:
+        self._asks = asks
+        self.token: CancellationToken | None = None
+        self.cancellations: list[tuple[CancelReason | None, str | None, BaseException | None]] = []
+        self.raised: list[BaseException] = []
+        """What each `send` of the app raised; the app gives up at the third."""
+        self.stopped_at: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._asks:
+            token = self.token = current_token()
+            token.register(
+                lambda: self.cancellations.append((token.reason, token.message, token.error))
+            )
+        await send(start())
+        for number in range(2400):
+            try:
+                await send(chunk(b"data: %d\n\n" % number))
+            except OSError as error:
+                self.raised.append(error)
+                if len(self.raised) == 3:
+                    raise
+            await advance(0.25)
+        await send(last())
+
+
+class AsTask:
+    """A server that runs an app in a task, to be cancelled as asyncio servers do."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def run() -> None:
+            await self._app(scope, receive, send)
+
+        self.task = asyncio.create_task(run())
+        await asyncio.wait([self.task])

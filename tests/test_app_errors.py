@@ -1,0 +1,173 @@
+"""What the app raises, or fails to send: what it had sent is delivered, and it goes on (D5)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sse_batching import SSEBatchingMiddleware, StreamReport
+from sse_batching.testing import Conversation
+from tests.conftest import REAL_TIME, VIRTUAL
+from tests.support.apps import Emit, chunk, start, streaming
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class Broken(Exception):
+    """What the apps here raise."""
+
+
+def failing(error: BaseException) -> ASGIApp:
+    async def work(emit: Emit) -> None:
+        for body in (b"a", b"b", b"c"):
+            await emit(body)
+        raise error
+
+    return streaming(work)
+
+
+async def test_what_was_sent_is_delivered_before_the_exception_goes_on() -> None:
+    """The same exception object leaves the middleware, and nothing that came before it is lost."""
+    error = Broken()
+    async with Conversation(SSEBatchingMiddleware(failing(error))) as talk:
+        await talk.ended()
+    assert talk.error is error
+    assert talk.body == b"abc"
+    assert not talk.completed
+
+
+async def test_the_exception_waits_for_a_write_that_is_under_way() -> None:
+    """A slow client still gets all of what came before the exception."""
+    error = Broken()
+
+    async def work(emit: Emit) -> None:
+        talk.stall()
+        await emit(b"a")
+        await advance(0.25)
+        await emit(b"b")
+        raise error
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work))) as talk:
+        await advance(5)
+        assert talk.error is None
+        talk.resume()
+        await talk.ended()
+    assert talk.error is error
+    assert talk.bodies == [b"a", b"b"]
+
+
+async def test_the_exception_goes_on_although_the_rest_cannot_be_delivered() -> None:
+    """A write that fails while the rest is delivered does not take the exception's place."""
+    error = Broken()
+    reports: list[StreamReport] = []
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        talk.fail_writes(ConnectionResetError())
+        raise error
+
+    app = SSEBatchingMiddleware(streaming(work), on_close=reports.append)
+    async with Conversation(app) as talk:
+        await talk.ended()
+    assert talk.error is error
+    assert [report.bytes_undelivered for report in reports] == [1]
+
+
+async def test_an_exception_before_the_response_passes() -> None:
+    """Before the start of a response there is nothing to deliver, and nothing in the way."""
+    error = Broken()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    assert talk.error is error
+    assert talk.sent == []
+
+
+async def test_an_exception_group_of_the_app_stays_as_it_is() -> None:
+    """The middleware adds no group, and takes none apart."""
+    error = ExceptionGroup("several", [Broken(), Broken()])
+    async with Conversation(SSEBatchingMiddleware(failing(error))) as talk:
+        await talk.ended()
+    assert talk.error is error
+
+
+def alone(app: ASGIApp) -> ASGIApp:
+    return app
+
+
+def inside_base_http_middleware(app: ASGIApp) -> ASGIApp:
+    async def dispatch(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    return BaseHTTPMiddleware(app, dispatch)
+
+
+@pytest.mark.parametrize("anyio_backend", REAL_TIME)  # it has threads
+@pytest.mark.parametrize("synchronous", [False, True], ids=["async", "sync"])
+@pytest.mark.parametrize("inside", [alone, inside_base_http_middleware])
+async def test_an_exception_of_a_starlette_generator_comes_out_alone(
+    inside: Callable[[ASGIApp], ASGIApp], synchronous: bool, anyio_backend: Any
+) -> None:
+    """Starlette streams in a task group; what its generator raises comes out in none."""
+    error = Broken()
+
+    async def generate() -> AsyncIterator[bytes]:
+        yield b"a"
+        await anyio.lowlevel.checkpoint()
+        yield b"b"
+        raise error
+
+    def generate_in_thread() -> Iterator[bytes]:
+        yield b"a"
+        yield b"b"
+        raise error
+
+    async def endpoint(request: Request) -> Response:
+        content = generate_in_thread() if synchronous else generate()
+        return StreamingResponse(content, media_type="text/event-stream")
+
+    app = inside(Starlette(routes=[Route("/", endpoint)]))
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    assert talk.error is error
+    assert talk.body == b"ab"
+
+
+@pytest.mark.parametrize("pause", [0, 1.0])
+async def test_an_app_that_returns_without_a_last_message_gets_what_it_sent_delivered(
+    pause: float,
+) -> None:
+    """Its chunks are delivered; the end of the body, which it never sent, is not made up."""
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(chunk(b"a"))
+        await send(chunk(b"b"))
+        await advance(pause)
+
+    async with Conversation(SSEBatchingMiddleware(app, on_close=reports.append)) as talk:
+        await talk.ended()
+    assert talk.error is None
+    assert talk.body == b"ab"
+    assert not talk.completed
+    assert [report.outcome for report in reports] == ["failed"]

@@ -1,0 +1,147 @@
+"""The token by itself, without a middleware: cancelled once, for one reason, in any thread."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from sse_batching import CancellationToken, CancelReason, SSEBatchingError, StreamCancelled
+from tests.support.threads import eager_switching, together
+
+
+def test_a_new_token_is_not_cancelled() -> None:
+    """A token starts out uncancelled, with no reason, message or error."""
+    token = CancellationToken()
+
+    assert (token.cancelled, token.reason, token.message, token.error) == (False, None, None, None)
+
+
+def test_cancel_says_why() -> None:
+    """The reason, the message and the error of `cancel` can be read from the token."""
+    token, error = CancellationToken(), ConnectionResetError("gone")
+
+    assert token.cancel(CancelReason.SEND_FAILED, "SSE client disconnected", error) is True
+    assert token.cancelled is True
+    assert token.reason is CancelReason.SEND_FAILED
+    assert token.message == "SSE client disconnected"
+    assert token.error is error
+
+
+def test_cancel_without_a_reason_was_requested() -> None:
+    """A bare `cancel()` counts as somebody's request."""
+    token = CancellationToken()
+
+    token.cancel()
+
+    assert (token.reason, token.message, token.error) == (CancelReason.REQUESTED, None, None)
+
+
+def test_a_later_cancel_changes_nothing() -> None:
+    """The first cancellation counts: later ones return False and leave reason and message alone."""
+    token = CancellationToken()
+    token.cancel(CancelReason.CLIENT_DISCONNECTED, "first")
+
+    assert token.cancel(CancelReason.DEADLINE, "second", OSError()) is False
+    assert (token.reason, token.message) == (CancelReason.CLIENT_DISCONNECTED, "first")
+    assert token.error is None
+
+
+def test_a_reason_may_be_given_by_its_value() -> None:
+    """A reason that came as a string, from a request say, becomes the enum member."""
+    token = CancellationToken()
+
+    token.cancel(CancelReason("deadline"))
+
+    assert token.reason is CancelReason.DEADLINE
+
+
+def test_an_unknown_reason_is_refused_and_cancels_nothing() -> None:
+    """A reason that is none raises `ValueError`, and the token can still be cancelled."""
+    token = CancellationToken()
+
+    with pytest.raises(ValueError, match="bored"):
+        token.cancel("bored")  # type: ignore[arg-type]
+    assert not token.cancelled
+    assert token.cancel()
+
+
+def test_of_many_threads_exactly_one_cancels() -> None:
+    """Of threads that cancel at once one gets True, and the token tells of that one only."""
+    for _ in range(20):
+        token, called = CancellationToken(), list[str]()
+        token.register(called.append, "called")
+        names = [f"thread {n}" for n in range(16)]
+        calls = [functools.partial(token.cancel, CancelReason.REQUESTED, name) for name in names]
+
+        with eager_switching():
+            won = together(calls)
+
+        assert won.count(True) == 1
+        assert token.message == names[won.index(True)]
+        assert called == ["called"]
+
+
+def test_whoever_sees_the_flag_finds_the_reason_too() -> None:
+    """At the very moment at which `cancelled` turns true the other fields have been set."""
+    seen: list[object] = []
+
+    class Watched(CancellationToken):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "cancelled" and value:
+                seen.append((self.reason, self.message, self.error))
+            super().__setattr__(name, value)
+
+    token, error = Watched(), OSError()
+    token.cancel(CancelReason.SEND_FAILED, "why", error)
+
+    assert seen == [(CancelReason.SEND_FAILED, "why", error)]
+
+
+def test_the_repr_says_whether_and_why() -> None:
+    """A token in a log line shows its state."""
+    token = CancellationToken()
+    assert repr(token) == "<CancellationToken not cancelled>"
+
+    token.cancel(CancelReason.DEADLINE)
+
+    assert repr(token) == "<CancellationToken cancelled: deadline>"
+
+
+# raise_if_cancelled
+
+
+def test_raise_if_cancelled_lets_the_work_go_on() -> None:
+    """While the token is not cancelled the check does nothing."""
+    CancellationToken().raise_if_cancelled()
+
+
+def test_raise_if_cancelled_tells_the_message_and_the_reason() -> None:
+    """The exception carries what `cancel` was told, and is one of the package's own."""
+    token = CancellationToken()
+    token.cancel(CancelReason.CLIENT_DISCONNECTED, "SSE client disconnected")
+
+    with pytest.raises(StreamCancelled, match="SSE client disconnected") as caught:
+        token.raise_if_cancelled()
+    assert caught.value.reason is CancelReason.CLIENT_DISCONNECTED
+    assert isinstance(caught.value, SSEBatchingError)
+    assert caught.value.__cause__ is None
+
+
+def test_raise_if_cancelled_is_chained_from_the_error() -> None:
+    """What the failing write raised is the cause of what the work gets to see."""
+    token, error = CancellationToken(), ConnectionResetError("gone")
+    token.cancel(CancelReason.SEND_FAILED, "SSE client disconnected", error)
+
+    with pytest.raises(StreamCancelled) as caught:
+        token.raise_if_cancelled()
+    assert caught.value.__cause__ is error
+
+
+def test_without_a_message_the_reason_is_the_message() -> None:
+    """A cancellation that nobody explained is not an exception without words."""
+    token = CancellationToken()
+    token.cancel(CancelReason.DEADLINE)
+
+    with pytest.raises(StreamCancelled, match=r"^deadline$"):
+        token.raise_if_cancelled()

@@ -1,0 +1,317 @@
+"""Callbacks of the token: each called once, in order, whatever others do or raise."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sse_batching import CancellationToken, CancelReason, Registration
+from tests.support.threads import PATIENCE, eager_switching, running, together
+
+
+class Agent:
+    """Something with a method to call."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def interrupt(self, message: str = "") -> None:
+        self.heard.append(message)
+
+
+def raising(error: type[BaseException]) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def test_cancel_calls_back_with_the_arguments() -> None:
+    """A callback gets the arguments it was registered with, by position and by name."""
+    token, agent = CancellationToken(), Agent()
+    token.register(agent.interrupt, "SSE client disconnected")
+    token.register(agent.interrupt, message="by name")
+    assert agent.heard == []
+
+    token.cancel()
+
+    assert agent.heard == ["SSE client disconnected", "by name"]
+
+
+def test_callbacks_run_in_the_order_of_their_registration() -> None:
+    """Whoever registered first is called first."""
+    token, order = CancellationToken(), list[int]()
+    for n in range(100):
+        token.register(order.append, n)
+
+    token.cancel()
+
+    assert order == list(range(100))
+
+
+def test_callbacks_have_run_when_cancel_returns() -> None:
+    """`cancel` is synchronous: a callback runs in the thread that cancels, before it returns."""
+    token, threads = CancellationToken(), list[int]()
+    token.register(lambda: threads.append(threading.get_ident()))
+
+    token.cancel()
+
+    assert threads == [threading.get_ident()]
+
+
+def test_a_callback_is_called_once_however_often_it_is_cancelled() -> None:
+    """Cancelling again calls nobody again."""
+    token, agent = CancellationToken(), Agent()
+    token.register(agent.interrupt)
+
+    token.cancel()
+    token.cancel()
+
+    assert len(agent.heard) == 1
+
+
+def test_one_callback_registered_twice_is_called_twice() -> None:
+    """Registrations are told apart, not callbacks: two agents' users may share a function."""
+    token, agent = CancellationToken(), Agent()
+    first = token.register(agent.interrupt, "once")
+    token.register(agent.interrupt, "once")
+    first.unregister()
+
+    token.cancel()
+
+    assert agent.heard == ["once"]
+
+
+def test_a_callback_for_a_cancelled_token_is_called_at_once() -> None:
+    """Registering too late is no different from registering in time."""
+    token, agent = CancellationToken(), Agent()
+    token.cancel()
+
+    registration = token.register(agent.interrupt, "late")
+
+    assert agent.heard == ["late"]
+    assert registration.unregister() is False
+
+
+def test_a_callback_sees_the_token_cancelled() -> None:
+    """From within a callback the token tells that it is cancelled, and why."""
+    token, seen = CancellationToken(), list[object]()
+    token.register(lambda: seen.append((token.cancelled, token.reason, token.message)))
+
+    token.cancel(CancelReason.DEADLINE, "too slow")
+
+    assert seen == [(True, CancelReason.DEADLINE, "too slow")]
+
+
+def test_unregister_takes_the_callback_back() -> None:
+    """An unregistered callback is not called, and only the first `unregister` returns True."""
+    token, agent = CancellationToken(), Agent()
+    registration = token.register(agent.interrupt)
+
+    assert [registration.unregister(), registration.unregister()] == [True, False]
+    token.cancel()
+    assert agent.heard == []
+    assert registration.unregister() is False
+
+
+def test_a_registration_lasts_as_long_as_its_with_block() -> None:
+    """As a context manager a registration is in force inside the block, and not after it."""
+    inside, after, agent = CancellationToken(), CancellationToken(), Agent()
+
+    with inside.register(agent.interrupt, "inside"), after.register(agent.interrupt, "after"):
+        inside.cancel()
+    after.cancel()
+
+    assert agent.heard == ["inside"]
+
+
+def test_a_registration_ends_with_a_block_that_raises() -> None:
+    """An exception leaves no callback behind, and is not swallowed."""
+    token, agent = CancellationToken(), Agent()
+
+    with pytest.raises(KeyError), token.register(agent.interrupt):
+        raise KeyError
+    token.cancel()
+
+    assert agent.heard == []
+
+
+def test_a_token_forgets_what_was_unregistered_or_called() -> None:
+    """A token that lives long keeps nobody alive whom it no longer has to call."""
+    unregistered, called = CancellationToken(), CancellationToken()
+    first, second = Agent(), Agent()
+    with unregistered.register(first.interrupt):
+        pass
+    called.register(second.interrupt)
+    called.cancel()
+    remains = weakref.ref(first), weakref.ref(second)
+
+    del first, second
+
+    assert [remain() for remain in remains] == [None, None]
+
+
+def test_a_failing_callback_is_logged_and_the_others_run(caplog: pytest.LogCaptureFixture) -> None:
+    """One callback's exception does not reach `cancel`, nor keep the next from being called."""
+    token, agent = CancellationToken(), Agent()
+    token.register(agent.interrupt, "before")
+    token.register(int, "not a number")
+    token.register(agent.interrupt, "after")
+
+    assert token.cancel() is True
+    assert agent.heard == ["before", "after"]
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("sse_batching", logging.ERROR)
+    assert "not a number" in str(record.exc_info and record.exc_info[1])
+
+
+def test_a_failing_callback_registered_too_late_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """`register` on a cancelled token does not raise what the callback raises."""
+    token = CancellationToken()
+    token.cancel()
+
+    token.register(int, "not a number")
+
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_a_callback_that_raises_a_cancellation_is_logged_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A `CancelledError` out of a callback, of a future that it looked at say, cancels nobody."""
+    token, agent = CancellationToken(), Agent()
+    token.register(raising(asyncio.CancelledError))
+    token.register(agent.interrupt, "after")
+
+    assert token.cancel() is True
+    assert agent.heard == ["after"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exit_goes_on_when_all_callbacks_have_run(error: type[BaseException]) -> None:
+    """What ends the program is neither swallowed nor does it lose the callbacks after it."""
+    token, agent = CancellationToken(), Agent()
+    token.register(raising(error))
+    token.register(agent.interrupt, "after")
+
+    with pytest.raises(error):
+        token.cancel()
+    assert agent.heard == ["after"]
+    with pytest.raises(error):
+        token.register(raising(error))
+
+
+async def interrupt_later() -> None:
+    """A coroutine function: calling it does nothing yet."""
+
+
+@pytest.mark.parametrize("callback", [interrupt_later, functools.partial(interrupt_later)])
+def test_a_coroutine_function_is_refused(callback: Callable[..., Any]) -> None:
+    """A callback that nobody would await is an error where it is registered, not a silent no-op."""
+    with pytest.raises(TypeError, match="interrupt_later"):
+        CancellationToken().register(callback)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    """`register` names what it was given in place of a callback."""
+    with pytest.raises(TypeError, match="'interrupt'"):
+        CancellationToken().register("interrupt")  # type: ignore[arg-type]
+
+
+# From within callbacks.
+
+
+def test_a_callback_may_cancel_again() -> None:
+    """A callback that cancels its own token gets False, and nobody is called twice."""
+    token, results, agent = CancellationToken(), list[bool](), Agent()
+    token.register(lambda: results.append(token.cancel(CancelReason.DEADLINE)))
+    token.register(agent.interrupt)
+
+    token.cancel(CancelReason.REQUESTED)
+
+    assert (results, len(agent.heard), token.reason) == ([False], 1, CancelReason.REQUESTED)
+
+
+def test_a_callback_may_register_another() -> None:
+    """What a callback registers is called, at once: the token is cancelled by then."""
+    token, agent = CancellationToken(), Agent()
+    token.register(lambda: token.register(agent.interrupt, "nested"))
+
+    token.cancel()
+
+    assert agent.heard == ["nested"]
+
+
+def test_a_callback_may_take_back_another() -> None:
+    """A callback can unregister one that comes after it; for itself it is too late."""
+    token, results, agent = CancellationToken(), list[bool](), Agent()
+    first = token.register(lambda: results.extend([first.unregister(), second.unregister()]))
+    second = token.register(agent.interrupt)
+
+    token.cancel()
+
+    assert (results, agent.heard) == ([False, True], [])
+
+
+def test_a_slow_callback_holds_up_nobody_else() -> None:
+    """While a callback runs, other threads can look, wait, register, unregister and cancel."""
+    token, agent = CancellationToken(), Agent()
+    entered, release = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        assert release.wait(PATIENCE)
+
+    token.register(slow)
+    with running(token.cancel):
+        assert entered.wait(PATIENCE)
+        try:
+            (seen,) = together([lambda: (token.wait(PATIENCE), token.cancel(), token.cancelled)])
+            together([lambda: token.register(agent.interrupt, "meanwhile").unregister()])
+        finally:
+            release.set()
+
+    assert seen == (True, False, True)
+    assert agent.heard == ["meanwhile"]
+
+
+def test_register_racing_cancel_calls_every_callback_exactly_once() -> None:
+    """No callback falls between the registration and a cancellation in another thread."""
+
+    def register(token: CancellationToken, calls: list[tuple[int, int]], thread: int) -> None:
+        for n in range(50):
+            token.register(calls.append, (thread, n))
+
+    for _ in range(30):
+        token, calls = CancellationToken(), list[tuple[int, int]]()
+        registering = [functools.partial(register, token, calls, thread) for thread in range(4)]
+
+        with eager_switching():
+            together([*registering, token.cancel])
+
+        assert sorted(calls) == [(thread, n) for thread in range(4) for n in range(50)]
+
+
+def test_unregister_racing_cancel_tells_the_truth() -> None:
+    """`unregister` returns True for exactly those callbacks that are never called."""
+
+    def unregister(registrations: list[Registration]) -> set[int]:
+        return {n for n, registration in enumerate(registrations) if registration.unregister()}
+
+    for _ in range(30):
+        token, called = CancellationToken(), set[int]()
+        registrations = [token.register(called.add, n) for n in range(100)]
+
+        with eager_switching(), running(token.cancel):
+            taken_back = unregister(registrations)
+
+        assert called | taken_back == set(range(100))
+        assert not called & taken_back

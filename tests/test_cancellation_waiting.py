@@ -1,0 +1,230 @@
+"""Waiting for a token: in threads, in tasks of any event loop, and across the two."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import pytest
+
+from sse_batching import CancellationToken, cancellation
+from tests.support.threads import PATIENCE, eager_switching, running, together, until_blocked
+
+in_tasks = pytest.mark.anyio
+
+
+# Threads.
+
+
+def test_wait_returns_at_once_when_cancelled_before() -> None:
+    """A wait for a token that is cancelled already does not block."""
+    token = CancellationToken()
+    token.cancel()
+
+    assert token.wait() is True
+
+
+def test_wait_gives_up_after_the_timeout() -> None:
+    """A wait that runs out of time returns False, and the token can still be cancelled."""
+    token = CancellationToken()
+
+    assert token.wait(0.001) is False
+    assert token.wait(0) is False
+    assert token.cancel()
+    assert token.wait(0) is True
+
+
+def test_cancel_wakes_every_thread_that_waits() -> None:
+    """All the threads that wait, with a timeout or without, return True."""
+    token = CancellationToken()
+
+    with running(*[token.wait] * 3, functools.partial(token.wait, PATIENCE)) as woken:
+        until_blocked(cancellation, threads=4)
+        token.cancel()
+
+    assert [future.result() for future in woken] == [True] * 4
+
+
+def test_a_wait_that_races_the_cancellation_does_not_miss_it() -> None:
+    """Threads that come to wait at the very moment of the cancellation return as well."""
+    for _ in range(50):
+        token = CancellationToken()
+        with eager_switching():
+            assert together([token.wait, token.wait, token.cancel]) == [True] * 3
+
+
+def test_threads_are_woken_before_the_callbacks_run() -> None:
+    """A callback that waits for a thread which waits for the token does not wait in vain."""
+    token, stopped = CancellationToken(), threading.Event()
+    results: list[bool] = []
+
+    def work() -> None:
+        token.wait()
+        stopped.set()
+
+    token.register(lambda: results.append(stopped.wait(PATIENCE)))
+    with running(work):
+        until_blocked(cancellation, threads=1)
+        token.cancel()
+
+    assert results == [True]
+
+
+# Tasks.
+
+
+@in_tasks
+async def test_wait_async_returns_at_once_when_cancelled_before() -> None:
+    """A wait for a token that is cancelled already ends by itself."""
+    token = CancellationToken()
+    token.cancel()
+
+    with anyio.fail_after(PATIENCE):
+        await token.wait_async()
+
+
+@in_tasks
+async def test_cancel_in_the_same_loop_wakes_every_task_that_waits() -> None:
+    """All the tasks that wait go on when another task cancels."""
+    token, woken = CancellationToken(), list[int]()
+
+    async def wait(n: int) -> None:
+        await token.wait_async()
+        woken.append(n)
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            for n in range(5):
+                tasks.start_soon(wait, n)
+            await anyio.wait_all_tasks_blocked()
+            assert woken == []
+            token.cancel()
+
+    assert sorted(woken) == list(range(5))
+
+
+@in_tasks
+async def test_cancel_in_a_thread_wakes_the_task_that_waits() -> None:
+    """A cancellation from another thread reaches a loop that has nothing else to do."""
+    token = CancellationToken()
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(token.wait_async)
+            await anyio.wait_all_tasks_blocked()
+            assert await anyio.to_thread.run_sync(token.cancel)
+
+
+@in_tasks
+async def test_a_cancelled_wait_leaves_nothing_registered() -> None:
+    """A task that gives up waiting takes its callback back."""
+    token = CancellationToken()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(token.wait_async)
+            await anyio.wait_all_tasks_blocked()
+            assert len(token._callbacks) == 1
+            scope.cancel()
+
+    assert not token._callbacks
+    assert token.cancel()
+
+
+@in_tasks
+async def test_a_wait_that_ended_leaves_nothing_registered() -> None:
+    """Nothing is left of a wait that ended with the cancellation either."""
+    token = CancellationToken()
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(token.wait_async)
+            await anyio.wait_all_tasks_blocked()
+            token.cancel()
+
+    assert not token._callbacks
+
+
+@in_tasks
+async def test_a_wait_for_a_cancelled_token_can_be_cancelled() -> None:
+    """A task under cancellation is not carried past it by a token that is cancelled already."""
+    token, went_on = CancellationToken(), False
+    token.cancel()
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await token.wait_async()
+        went_on = True
+
+    assert not went_on
+
+
+# Several loops at once.
+
+
+@contextmanager
+def waiting_in_thread(token: CancellationToken) -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own, in which a task waits; joined at the block's end."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    parked = threading.Event()
+
+    async def wait() -> None:
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(token.wait_async)
+                await anyio.wait_all_tasks_blocked()
+                loops.append(asyncio.get_running_loop())
+                parked.set()
+
+    with running(lambda: anyio.run(wait)):
+        assert parked.wait(PATIENCE)
+        yield loops[0]
+
+
+@in_tasks
+async def test_one_cancel_wakes_tasks_of_several_loops() -> None:
+    """Tasks in the loops of several threads may wait for one token."""
+    token = CancellationToken()
+
+    with waiting_in_thread(token), waiting_in_thread(token), anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(token.wait_async)
+            await anyio.wait_all_tasks_blocked()
+            token.cancel()
+
+
+def test_cancel_does_not_wait_for_the_loop_of_a_task_that_waits() -> None:
+    """`cancel` returns although the loop of the waiting task is blocked, by its caller perhaps."""
+    token, blocked, release = CancellationToken(), threading.Event(), threading.Event()
+    released_first: list[bool] = []
+
+    def block() -> None:
+        blocked.set()
+        released_first.append(release.wait(1))
+
+    with waiting_in_thread(token) as loop:
+        loop.call_soon_threadsafe(block)
+        assert blocked.wait(PATIENCE)
+        token.cancel()
+        release.set()
+
+    assert released_first == [True]
+
+
+def test_cancel_is_harmless_when_the_loop_of_a_wait_has_ended() -> None:
+    """A loop that ended while a task waited in it leaves nothing that `cancel` could stumble on."""
+    token = CancellationToken()
+
+    async def walk_away() -> None:
+        task = asyncio.ensure_future(token.wait_async())
+        await anyio.wait_all_tasks_blocked()
+        assert not task.done()
+
+    anyio.run(walk_away)
+
+    assert token.cancel()
+    assert not token._callbacks

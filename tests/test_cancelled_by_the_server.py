@@ -1,0 +1,348 @@
+"""The server, or a middleware around this one, cancels the request (F1, F5, F11)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sse_batching import (
+    CancellationToken,
+    CancelReason,
+    SSEBatchingMiddleware,
+    StreamReport,
+    current_stream,
+    current_token,
+)
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import Emit, chunk, last, start, streaming
+from tests.support.endings import AsTask
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class Kept:
+    """Where an app puts its token."""
+
+    token: CancellationToken | None = None
+
+    def keep(self) -> None:
+        self.token = current_token()
+
+    @property
+    def reason(self) -> CancelReason | None:
+        assert self.token is not None
+        return self.token.reason
+
+
+def waiting_for_its_agent(kept: Kept) -> ASGIApp:
+    async def work(emit: Emit) -> None:
+        kept.keep()
+        await emit(b"data: 1\n\n")
+        await advance(0.25)
+        await emit(b"data: 2\n\n")
+        await anyio.sleep(1000)
+
+    return streaming(work)
+
+
+def waiting_in_receive(kept: Kept) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.keep()
+        await receive()
+        await send(start())
+        await receive()
+
+    return app
+
+
+def waiting_for_the_first_token(kept: Kept) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.keep()
+        await anyio.sleep(1000)
+
+    return app
+
+
+def waiting_for_room(kept: Kept) -> ASGIApp:
+    async def work(emit: Emit) -> None:
+        kept.keep()
+        await emit(b"x" * 100_000)
+        await emit(b"x" * 100_000)
+
+    return streaming(work)
+
+
+def starlette(kept: Kept) -> ASGIApp:
+    async def generate() -> AsyncIterator[bytes]:
+        kept.keep()
+        yield b"data: 1\n\n"
+        await anyio.sleep(1000)
+
+    return StreamingResponse(generate(), media_type="text/event-stream")
+
+
+APPS = [
+    waiting_for_its_agent,
+    waiting_in_receive,
+    waiting_for_the_first_token,
+    waiting_for_room,
+    starlette,
+]
+
+
+@pytest.mark.parametrize("make", APPS)
+async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None:
+    """A server whose shutdown times out leaves the app one turn of the event loop, not more. And
+    the cancellation goes on to the server."""
+    kept = Kept()
+    server = AsTask(SSEBatchingMiddleware(make(kept)))
+    async with Conversation(server) as talk:
+        await talk.until(lambda: kept.token)
+        if make is waiting_for_room:
+            talk.stall()
+        await advance(1)
+        assert kept.reason is None
+        server.task.cancel()
+        await asyncio.sleep(0)  # the cancellation arrives
+        await asyncio.sleep(0)  # the one turn
+        assert kept.reason is CancelReason.SERVER_SHUTDOWN
+        talk.resume()
+        await talk.ended()
+    assert server.task.cancelled()
+
+
+@pytest.mark.parametrize("make", APPS)
+async def test_a_cancelled_scope_around_the_app_tells_the_token(make: Any) -> None:
+    """Servers and middlewares built on anyio cancel by scope."""
+    kept = Kept()
+    async with Conversation(SSEBatchingMiddleware(make(kept))) as talk:
+        await talk.until(lambda: kept.token)
+        if make is waiting_for_room:
+            talk.stall()
+        await advance(1)
+        talk.cancel()
+        await talk.ended()
+    assert kept.reason is CancelReason.SERVER_SHUTDOWN
+    assert talk.error is None
+
+
+@pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
+async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
+    """The connection may well be there: what the app has sent still gets to the client."""
+    reports: list[StreamReport] = []
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await advance(1)
+        await emit(b"b")
+        await emit(b"c")
+        await anyio.sleep(1000)
+
+    app = SSEBatchingMiddleware(streaming(work), max_delay=60, on_close=reports.append)
+    server = AsTask(app)
+    async with Conversation(app if by_scope else server) as talk:
+        await advance(2)
+        assert talk.body == b"a"
+        talk.cancel() if by_scope else server.task.cancel()
+        await talk.ended()
+    assert talk.body == b"abc"
+    (report,) = reports
+    assert (report.outcome, report.reason) == ("incomplete", CancelReason.SERVER_SHUTDOWN)
+    assert (report.bytes_sent, report.bytes_undelivered) == (3, 0)
+
+
+async def test_a_client_that_does_not_read_cannot_hold_up_a_shutdown() -> None:
+    """The rest gets a second to be taken, not more."""
+    server = AsTask(SSEBatchingMiddleware(waiting_for_its_agent(Kept()), send_timeout=None))
+
+    async def stall(index: int, message: Any) -> None:
+        if index == 1:
+            await anyio.sleep(1000)
+
+    async with Conversation(server, on_send=stall) as talk:
+        await advance(1)
+        server.task.cancel()
+        await advance(2.5)
+        assert server.task.cancelled()
+        await talk.ended()
+
+
+async def test_the_end_of_the_grace_period_does_not_cut_the_cleaning_up_short() -> None:
+    """An app that has ended is not forced any more, and no cancellation of ours is left over for
+    the server."""
+    server = AsTask(
+        SSEBatchingMiddleware(waiting_for_its_agent(Kept()), max_delay=60, grace_period=0.25)
+    )
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.stall()
+        server.task.cancel()
+        await advance(0.75)
+        talk.resume()
+        await talk.ended()
+    assert talk.body == b"data: 1\n\ndata: 2\n\n"
+    assert server.task.cancelling() == 1
+
+
+async def test_an_app_that_sends_a_farewell_gets_it_delivered() -> None:
+    """Some swallow the cancellation, and send a last event: servers still take it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(chunk(b"data: 1\n\n"))
+        try:
+            await anyio.sleep(1000)
+        except asyncio.CancelledError:
+            await send(last(b"event: bye\ndata:\n\n"))
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        server.task.cancel()
+        await talk.ended()
+    assert talk.body == b"data: 1\n\nevent: bye\ndata:\n\n"
+    assert talk.completed
+    assert not server.task.cancelled()
+
+
+async def test_timeouts_of_the_app_are_its_own_affair() -> None:
+    """A wait in `receive`, in `send` or in a flush that the app itself cuts short is no
+    shutdown."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        token = current_token()
+        await receive()
+        await send(start())
+        talk.stall()
+        await send(chunk(b"a"))
+        for wait in (receive, current_stream().flush):
+            with anyio.move_on_after(0.25):
+                await wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.25):
+                    await wait()
+        talk.resume()
+        await advance(1)
+        assert not token.cancelled
+        await send(last())
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    assert talk.error is None
+    assert talk.body == b"a"
+    assert talk.completed
+
+
+async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
+    """Only the request itself counts, not the tasks that it starts."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        token = current_token()
+        await receive()
+        await send(start())
+        reader = asyncio.create_task(read(receive))
+        await advance(1)
+        reader.cancel()
+        await advance(1)
+        assert not token.cancelled
+        await send(last())
+
+    async def read(receive: Receive) -> None:
+        await receive()
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    assert talk.error is None
+    assert talk.completed
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_callback_may_cancel_the_task_of_the_request(streams: bool) -> None:
+    """`token.register(task.cancel)` is the wiring of many: the cancellation stops with the
+    middleware, and the server has no error to log."""
+    cancelled: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        current_token().register(task.cancel)
+        if streams:
+            await send(start())
+        try:
+            await anyio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.leave()
+        await talk.ended()
+    assert cancelled == [True]
+    assert not server.task.cancelled()
+    assert server.task.exception() is None
+    assert server.task.cancelling() == 0
+
+
+async def test_a_callback_may_cancel_the_task_as_the_app_returns() -> None:
+    """The app's own `send` finds the client gone, and no await of the app's follows: the
+    cancellation does not hit the server instead."""
+    after: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        current_token().register(task.cancel)
+        await send(start(b"text/plain"))
+        talk.fail_writes(ConnectionResetError())
+        with suppress(OSError):
+            await send(chunk(b"a"))
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        await SSEBatchingMiddleware(app)(scope, receive, send)
+        await advance(1)
+        after.append("went on")
+
+    server = AsTask(around)
+    async with Conversation(server) as talk:
+        await talk.ended()
+    assert after == ["went on"]
+    assert server.task.cancelling() == 0
+
+
+async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
+    """Both want the task to end: the server's cancellation goes on to the server."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        current_token().register(task.cancel)
+        await send(start())
+        try:
+            await anyio.sleep(1000)
+        finally:
+            await advance(1)
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.leave()
+        await advance(0.5)
+        server.task.cancel()
+        await talk.ended()
+    assert server.task.cancelled()

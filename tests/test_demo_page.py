@@ -1,0 +1,181 @@
+"""The demo's page in headless Chromium: the counters, and what walking away does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from examples.demo.check import TOKENS_IN_FLIGHT
+from tests.support.servers import PATIENCE, server_process
+
+pytestmark = pytest.mark.browser
+
+SIDES: Final = ("plain", "batched")
+COUNTERS: Final = ("writes", "events", "bytes", "first-text", "updates", "cpu")
+
+FLAGS: Final = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        if os.environ.get("SSE_BATCHING_REQUIRE_BROWSER") == "1":
+            pytest.fail("there is no chromium, and SSE_BATCHING_REQUIRE_BROWSER says there must be")
+        pytest.skip("there is no chromium to show the page to (Debian: apt install chromium)")
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[str]:
+    """The address of the demo's server, with the replayed agent also where a real one is set."""
+    no_real_model = {"OPENAI_BASE_URL": "", "OPENAI_API_KEY": ""}
+    arguments = ("-m", "examples.demo", "--port", "0")
+    with server_process(*arguments, environment=no_real_model) as (_, port):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@dataclass
+class Side:
+    """What the page shows of one side."""
+
+    text: str
+    counters: dict[str, float]
+    agent: str
+    wasted: int
+
+
+@dataclass
+class Shown:
+    """What the page shows by the end of a run, and what went wrong in its scripts."""
+
+    plain: Side
+    batched: Side
+    errors: list[str]
+
+
+def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.goto(url)
+    return page, errors
+
+
+def wait_for_events(page: Page, count: int) -> None:
+    """Wait until both sides have shown so many events."""
+    for side in SIDES:
+        page.wait_for_function(
+            "([counter, count]) => Number(document.querySelector(counter).dataset.value) >= count",
+            arg=[f'[data-side="{side}"][data-counter="events"]', count],
+        )
+
+
+def look(page: Page, side: str) -> Side:
+    agent = page.locator(f'.agent[data-side="{side}"]')
+    values = {
+        counter: page.locator(f'[data-side="{side}"][data-counter="{counter}"]')
+        for counter in COUNTERS
+    }
+    return Side(
+        text=page.locator(f'.answer[data-side="{side}"]').inner_text(),
+        counters={name: float(at.get_attribute("data-value") or 0) for name, at in values.items()},
+        agent=agent.get_attribute("data-state") or "",
+        wasted=int(agent.get_attribute("data-wasted-tokens") or 0),
+    )
+
+
+@pytest.fixture(scope="module")
+def complete(browser: Browser, demo: str) -> Shown:
+    """The page when both answers were read to their end."""
+    page, errors = open_page(browser, f"{demo}?tokens_per_second=400")
+    page.click("#start")
+    page.wait_for_selector('#verdict[data-state="complete"]')
+    return Shown(look(page, "plain"), look(page, "batched"), errors)
+
+
+@pytest.fixture(scope="module")
+def left(browser: Browser, demo: str) -> Shown:
+    """The page some time after the reader has walked away in the middle of both answers."""
+    page, errors = open_page(browser, demo)
+    page.click("#start")
+    wait_for_events(page, 40)
+    page.click("#leave")
+    page.wait_for_selector('.agent[data-side="batched"][data-state="interrupted"]')
+    page.wait_for_function(
+        "() => Number(document.querySelector('.agent[data-side=plain]').dataset.wastedTokens) >= 10"
+    )
+    return Shown(look(page, "plain"), look(page, "batched"), errors)
+
+
+def test_both_sides_show_the_same_answer(complete: Shown) -> None:
+    """Word for word, and some hundred words of it."""
+    assert complete.plain.text == complete.batched.text
+    assert len(complete.plain.text.split()) > 100
+
+
+def test_answers_are_shown_while_they_stream(left: Shown, complete: Shown) -> None:
+    """When the reader leaves, the page has some of each answer, and not all."""
+    whole = len(complete.plain.text)
+    assert 0 < len(left.plain.text) < whole
+    assert 0 < len(left.batched.text) < whole
+
+
+def test_batched_side_takes_fewer_writes(complete: Shown) -> None:
+    """Less than half as many, for the same events."""
+    plain, batched = complete.plain.counters, complete.batched.counters
+    assert batched["events"] == plain["events"]
+    assert batched["writes"] < plain["writes"] / 2
+
+
+def test_batched_side_updates_the_page_less_often(complete: Shown) -> None:
+    """Less than half as often, for the same text."""
+    assert complete.batched.counters["updates"] < complete.plain.counters["updates"] / 2
+
+
+def test_every_counter_counts(complete: Shown) -> None:
+    """No figure of either side is left at zero."""
+    assert min(*complete.plain.counters.values(), *complete.batched.counters.values()) > 0
+
+
+def test_agents_whose_reader_stays_come_to_their_end(complete: Shown) -> None:
+    """Nothing is interrupted, and nothing wasted."""
+    for side in (complete.plain, complete.batched):
+        assert (side.agent, side.wasted) == ("finished", 0)
+
+
+def test_batched_agent_is_interrupted_when_the_reader_walks_away(left: Shown) -> None:
+    """It spends nothing more on nobody, but for a token that was just being made."""
+    assert left.batched.agent == "interrupted"
+    assert left.batched.wasted <= TOKENS_IN_FLIGHT
+
+
+def test_plain_agent_goes_on_when_the_reader_walks_away(left: Shown) -> None:
+    """The page counts what it wastes."""
+    assert left.plain.agent == "wasting"
+    assert left.plain.wasted >= 10
+
+
+def test_page_has_no_errors(complete: Shown, left: Shown) -> None:
+    """Its scripts raise nothing, and miss no file."""
+    assert complete.errors + left.errors == []

@@ -1,0 +1,229 @@
+"""What an app can ask of its own stream: send now, and batch otherwise or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from sse_batching import ClientDisconnected, SSEBatchingMiddleware, current_stream
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import Emit, chunk, converse, last, start, streaming, times
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+DELAY = 0.25
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def test_flush_returns_when_what_was_sent_is_delivered() -> None:
+    """After a flush the server has all that the app has sent."""
+    bodies: list[bytes] = []
+
+    async def work(emit: Emit) -> None:
+        for body in (b"a", b"b", b"c"):
+            await emit(body)
+        await current_stream().flush()
+        bodies.append(talk.body)
+        await emit(b"d")
+        await current_stream().flush()
+        bodies.append(talk.body)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work), max_delay=60)) as talk:
+        await talk.ended()
+    assert bodies == [b"abc", b"abcd"]
+
+
+async def test_flush_waits_for_a_slow_client() -> None:
+    """While the server does not take what was sent, a flush has not returned."""
+    flushed: list[bytes] = []
+
+    async def work(emit: Emit) -> None:
+        talk.stall()
+        await emit(b"a")
+        await emit(b"b")
+        await current_stream().flush()
+        flushed.append(talk.body)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work))) as talk:
+        await advance(5)
+        assert flushed == []
+        talk.resume()
+        await talk.ended()
+    assert flushed == [b"ab"]
+
+
+async def test_flush_with_nothing_to_flush_writes_nothing() -> None:
+    """Before the response, without a chunk, twice in a row, and after the end: no write, no
+    error."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await current_stream().flush()
+        await send(start())
+        await current_stream().flush()
+        await send(chunk(b"a"))
+        await current_stream().flush()
+        await current_stream().flush()
+        await send(last())
+        await current_stream().flush()
+
+    talk = await converse(SSEBatchingMiddleware(app))
+    assert [sent.message for sent in talk.sent] == [start(), chunk(b"a"), last()]
+
+
+async def test_flush_of_a_lost_stream_raises_as_send_does() -> None:
+    """Who waits for delivery learns that there will be none."""
+    raised: list[ClientDisconnected] = []
+    reset = ConnectionResetError()
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await current_stream().flush()
+        talk.fail_writes(reset)
+        await emit(b"b")
+        for _ in range(2):
+            with pytest.raises(ClientDisconnected) as caught:
+                await current_stream().flush()
+            raised.append(caught.value)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work))) as talk:
+        await talk.ended()
+    assert [error.__cause__ for error in raised] == [reset, reset]
+
+
+async def test_a_flush_that_is_cancelled_takes_nothing_back() -> None:
+    """What was to be flushed is delivered all the same, once."""
+
+    async def work(emit: Emit) -> None:
+        talk.stall()
+        await emit(b"a")
+        await emit(b"b")
+        with anyio.move_on_after(1):
+            await current_stream().flush()
+        talk.resume()
+        await emit(b"c")
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work))) as talk:
+        await talk.ended()
+    assert talk.body == b"abc"
+    assert talk.completed
+
+
+async def test_the_delay_of_one_response_can_be_changed() -> None:
+    """`configure(max_delay=...)` is for the response that is being served, from the next chunk."""
+
+    async def work(emit: Emit) -> None:
+        current_stream().configure(max_delay=1)
+        await emit(b"a")
+        await advance(0.5)
+        await emit(b"b")  # due at 1.5
+        await advance(2)
+        current_stream().configure(max_delay=0.125)
+        await emit(b"c")  # at once
+        await advance(0.0625)
+        await emit(b"d")  # due at 2.6875
+        await advance(1)
+
+    app = SSEBatchingMiddleware(streaming(work), max_delay=DELAY)
+    for _ in range(2):  # and not for the next one
+        talk = await converse(app)
+        assert times(talk) == [(0, b"a"), (1.5, b"b"), (2.5, b"c"), (2.6875, b"d")]
+
+
+async def test_a_shorter_delay_holds_for_the_next_chunk_though_another_waits() -> None:
+    """The chunk after `configure` waits no longer than the delay that was asked for."""
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await advance(0.5)
+        await emit(b"b")  # due at 1.5
+        current_stream().configure(max_delay=0.125)
+        await emit(b"c")  # due at 0.625, and order has it that b goes too
+        await advance(5)
+
+    talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=1))
+    assert times(talk) == [(0, b"a"), (0.625, b"bc")]
+
+
+@pytest.mark.parametrize("before_the_start", [True, False])
+async def test_batching_can_be_switched_off_for_one_response(before_the_start: bool) -> None:
+    """Then each chunk is delivered, by itself, before its `send` returns."""
+    delivered: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if before_the_start:
+            current_stream().configure(enabled=False)
+        await send(start())
+        if not before_the_start:
+            current_stream().configure(enabled=False)
+        for body in (b"a", b"b", b"c"):
+            await send(chunk(body))
+            delivered.append(talk.body)
+        await send(last(b"d"))
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    assert delivered == [b"a", b"ab", b"abc"]
+    assert talk.bodies == [b"a", b"b", b"c", b"d"]
+
+
+async def test_batching_can_be_switched_on_again() -> None:
+    """`enabled=True` takes it back."""
+
+    async def work(emit: Emit) -> None:
+        current_stream().configure(enabled=False)
+        await emit(b"a")
+        await emit(b"b")
+        current_stream().configure(enabled=True)
+        await emit(b"c")
+        await emit(b"d")
+        await advance(1)
+
+    talk = await converse(SSEBatchingMiddleware(streaming(work)))
+    assert talk.bodies == [b"a", b"b", b"cd"]
+
+
+async def test_a_disconnect_is_noticed_with_batching_switched_off() -> None:
+    """Only the gathering is off: the token and `send` work as ever."""
+    raised: list[ClientDisconnected] = []
+
+    async def work(emit: Emit) -> None:
+        current_stream().configure(enabled=False)
+        await emit(b"a")
+        talk.leave()
+        await current_stream().token.wait_async()
+        with pytest.raises(ClientDisconnected) as caught:
+            await emit(b"b")
+        raised.append(caught.value)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work))) as talk:
+        await talk.ended()
+    assert len(raised) == 1
+    assert talk.body == b"a"
+
+
+@pytest.mark.parametrize(
+    ("delay", "error"),
+    [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (True, TypeError)],
+)
+async def test_a_bad_delay_raises_and_changes_nothing(delay: Any, error: type[Exception]) -> None:
+    """A wrong value raises where it is given, as it does for the middleware, and names itself."""
+
+    async def work(emit: Emit) -> None:
+        with pytest.raises(error, match="max_delay"):
+            current_stream().configure(max_delay=delay)
+        await emit(b"a")
+        await advance(0.125)
+        await emit(b"b")
+        await advance(1)
+
+    talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
+    assert times(talk) == [(0, b"a"), (0.375, b"b")]

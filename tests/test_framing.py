@@ -1,0 +1,68 @@
+"""Where a comment line can be put into an event stream without a reader's noticing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from sse_batching._framing import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
+
+
+def read(stream: bytes) -> list[bytes]:
+    """What a reader makes of an event stream: its lines, blank ones included, without comments."""
+    lines = re.split(rb"\r\n|\n|\r", stream)
+    return [line for line in lines if not line.startswith(b":")]
+
+
+@pytest.mark.parametrize(
+    ("tail", "boundary"),
+    [
+        pytest.param(b"", True, id="start-of-stream"),
+        pytest.param(b"x\n\n", True, id="lf"),
+        pytest.param(b"\r\n\r\n", True, id="crlf"),
+        pytest.param(b"\r\n\n", True, id="crlf-lf"),
+        pytest.param(b"x\n\r\n", True, id="lf-crlf"),
+        pytest.param(b"\n\n\n", True, id="blank-lines"),
+        pytest.param(b"x", False, id="amid-a-line"),
+        pytest.param(b"x\n", False, id="between-two-lines"),
+        pytest.param(b"x\r\n", False, id="between-two-crlf-lines"),
+        pytest.param(b"\n", False, id="one-blank-line-and-no-more-known"),
+        pytest.param(b"\r", False, id="amid-a-crlf"),
+        pytest.param(b"x\n\r", False, id="amid-the-crlf-of-a-blank-line"),
+        pytest.param(b"x\r\r", False, id="cr-that-may-become-crlf"),
+        pytest.param(b"\n\nx", False, id="next-event-begun"),
+        pytest.param(b"\n\n\0", False, id="nul"),
+    ],
+)
+def test_an_event_has_ended_or_not(tail: bytes, boundary: bool) -> None:
+    """A blank line ends an event, in each way to write one that leaves no doubt."""
+    assert at_event_boundary(tail) is boundary
+
+
+some_lines = st.text(alphabet="a:\r\n", max_size=8)
+an_end = st.sampled_from(["", "\n\n", "\r\n\r\n", "\r\r", "\n\r", "\n\r\n", "\r\n\n"])
+
+
+@settings(deadline=None)
+@given(some_lines, an_end, some_lines)
+def test_a_comment_at_a_boundary_changes_nothing(lines: str, end: str, rest: str) -> None:
+    """Wherever a comment line is allowed, the stream reads as it does without it."""
+    before, after = (lines + end).encode(), rest.encode()
+    if at_event_boundary(before[-TAIL_LENGTH:]):
+        assert read(before + KEEPALIVE_COMMENT + after) == read(before + after)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="a\r\n", max_size=20))
+def test_the_last_three_bytes_are_enough(stream: str) -> None:
+    """A boundary is found from the tail that is kept, as from the whole stream."""
+    whole = stream.encode()
+
+    assert at_event_boundary(whole[-TAIL_LENGTH:]) is at_event_boundary(whole)
+
+
+def test_the_comment_is_one_bare_line() -> None:
+    """A comment line without a blank line of its own: some clients make an event of one."""
+    assert KEEPALIVE_COMMENT == b":\n"

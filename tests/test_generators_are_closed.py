@@ -1,0 +1,248 @@
+"""However a stream ends, the generator that made it is closed promptly (F10).
+
+Without a garbage collection: one may come much later, and until then an agent's generator would
+hold its connection, its lock, its half-written answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sse_batching import SSEBatchingMiddleware, current_token
+from sse_batching.testing import Conversation
+from tests.support.apps import chunk, last, start
+from tests.support.endings import CANCELLED, FAILED, LEFT, STALLED, Cause
+
+pytestmark = pytest.mark.anyio
+
+SEND_TIMEOUT = 0.05
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Agent:
+    """Generators of four kinds, and whether the one that ran has come to its `finally`."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.closed = anyio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def awaiting(self) -> AsyncIterator[bytes]:
+        """Spends its time at an await of its own."""
+        try:
+            while True:
+                yield b"data: 1\n\n"
+                await anyio.sleep(0.04)  # not a divisor of the timeouts here
+        finally:
+            self.closed.set()
+
+    async def tight(self) -> AsyncIterator[bytes]:
+        """Awaits nothing: it is always at its `yield` when others have their turn."""
+        try:
+            while True:
+                yield b"data: 1\n\n"
+        finally:
+            self.closed.set()
+
+    async def bulky(self) -> AsyncIterator[bytes]:
+        """Is at its `yield` while `send` waits for a client that is slow."""
+        try:
+            while True:
+                yield b"x" * 100_000
+        finally:
+            self.closed.set()
+
+    def synchronous(self) -> Iterator[bytes]:
+        """Runs in a thread."""
+        try:
+            while True:
+                self.asked += 1
+                yield b"data: 1\n\n"
+        finally:
+            # Wherever the garbage collection comes by.
+            self._loop.call_soon_threadsafe(self.closed.set)
+
+    async def is_closed(self) -> None:
+        with anyio.fail_after(2):
+            await self.closed.wait()
+
+
+Kind = Callable[[Agent], Any]
+
+KINDS = [Agent.awaiting, Agent.tight, Agent.bulky]
+CAUSES = [LEFT, FAILED, STALLED, CANCELLED]
+
+
+def starlette(agent: Agent, kind: Kind, *, asks: bool = False) -> ASGIApp:
+    async def endpoint(request: Request) -> Response:
+        if asks:
+            current_token()
+        return StreamingResponse(kind(agent), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/", endpoint)])
+
+
+def raw(agent: Agent, kind: Kind) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        async for body in kind(agent):
+            await send(chunk(body))
+        await send(last())
+
+    return app
+
+
+def base_http(app: ASGIApp) -> ASGIApp:
+    async def dispatch(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    return BaseHTTPMiddleware(app, dispatch)
+
+
+def batched(app: ASGIApp) -> ASGIApp:
+    return SSEBatchingMiddleware(app, max_delay=0.01, send_timeout=SEND_TIMEOUT, grace_period=0.05)
+
+
+async def end(talk: Conversation, cause: Cause, kind: Kind) -> None:
+    await talk.until(lambda: talk.bodies)
+    if kind is Agent.bulky:
+        talk.stall()
+        await talk.until(lambda: talk.in_send)
+    cause.provoke(talk)
+    if cause is FAILED:
+        talk.resume()
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
+async def test_a_generator_of_starlette_is_closed(kind: Kind, cause: Cause) -> None:
+    """As a plain `StreamingResponse`: the case that everybody has."""
+    agent = Agent()
+    async with Conversation(batched(starlette(agent, kind))) as talk:
+        await end(talk, cause, kind)
+        await talk.ended()
+        await agent.is_closed()
+    assert talk.error is None
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
+async def test_a_generator_of_an_app_that_has_a_token_is_closed(kind: Kind, cause: Cause) -> None:
+    """The app asked for its token and did nothing with it: the grace period is over first."""
+    agent = Agent()
+    async with Conversation(batched(starlette(agent, kind, asks=True))) as talk:
+        await end(talk, cause, kind)
+        await talk.ended()
+        await agent.is_closed()
+    assert talk.error is None
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+async def test_a_generator_inside_a_base_http_middleware_is_closed(cause: Cause) -> None:
+    """That runs the app in a task of its own, behind a queue. (What never awaits, or waits for its
+    `send`, is suspended in that queue, and left to the garbage collection by Starlette itself.)"""
+    agent = Agent()
+    async with Conversation(batched(base_http(starlette(agent, Agent.awaiting)))) as talk:
+        await end(talk, cause, Agent.awaiting)
+        await talk.ended()
+        await agent.is_closed()
+    assert talk.error is None
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
+async def test_a_generator_is_closed_though_a_base_http_middleware_stands_before_us(
+    kind: Kind, cause: Cause
+) -> None:
+    """It shows us neither the server's `receive` nor its `send`, and does not end by itself where
+    the client stalls."""
+    agent = Agent()
+    async with Conversation(base_http(batched(starlette(agent, kind)))) as talk:
+        await end(talk, cause, kind)
+        await agent.is_closed()
+        talk.resume()
+        await talk.ended()
+    assert talk.error in (None, cause.error)
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
+async def test_a_generator_of_a_raw_app_is_closed(kind: Kind, cause: Cause) -> None:
+    """A plain `async for`, with nothing that would close it: when `send` raises, letting go of the
+    exception is what does it."""
+    agent = Agent()
+    async with Conversation(batched(raw(agent, kind))) as talk:
+        await end(talk, cause, kind)
+        await talk.ended()
+        await agent.is_closed()
+    assert talk.error is None
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+async def test_a_generator_in_a_thread_is_asked_for_no_more(cause: Cause) -> None:
+    """A plain generator that Starlette runs in threads: to close it is left to the garbage
+    collection by Starlette itself, but its agent does no more work."""
+    agent = Agent()
+    async with Conversation(batched(starlette(agent, Agent.synchronous))) as talk:
+        await end(talk, cause, Agent.synchronous)
+        await talk.ended()
+    asked = agent.asked
+    await anyio.sleep(0.02)
+    assert agent.asked == asked
+    gc.collect()
+    await agent.is_closed()
+
+
+@pytest.mark.parametrize("make", [starlette, raw])
+async def test_a_generator_that_raises_is_closed(make: Any) -> None:
+    """It is over by itself; what it raised goes on to the server (D5)."""
+    agent = Agent()
+
+    async def failing(agent: Agent) -> AsyncIterator[bytes]:
+        async for body in agent.awaiting():
+            yield body
+            raise ValueError("the generator's own trouble")
+
+    async with Conversation(batched(make(agent, failing))) as talk:
+        await talk.ended()
+        assert isinstance(talk.error, ValueError)
+        talk.error = None  # the server has logged it, and lets go of it
+        await agent.is_closed()
+
+
+async def test_a_generator_beside_an_exception_of_the_app_is_closed() -> None:
+    """The app raises between two items. Its exception goes on, and the server that holds it holds
+    the generator: it is closed when the server lets go."""
+    agent = Agent()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        async for body in agent.awaiting():
+            await send(chunk(body))
+            raise ValueError("the app's own trouble")
+
+    async with Conversation(batched(app)) as talk:
+        await talk.ended()
+        assert isinstance(talk.error, ValueError)
+        talk.error = None
+        await agent.is_closed()

@@ -1,0 +1,256 @@
+"""Comment lines that keep a quiet connection open, and change no event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings, strategies as st
+from starlette.types import Message, Receive, Scope, Send
+
+from sse_batching import CancelReason, SSEBatchingMiddleware, StreamReport, current_token
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import Emit, chunk, converse, emitting, last, start, streaming, times
+from tests.support.event_stream import Event, parse
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+COMMENT = b":\n"
+EVENT = b"data: 1\n\n"
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def test_a_quiet_stream_stays_quiet_unless_asked() -> None:
+    """Without the option nothing is added, however long it takes."""
+    talk = await converse(SSEBatchingMiddleware(emitting(EVENT, 9.0, EVENT)))
+    assert talk.body == EVENT * 2
+
+
+async def test_comments_begin_before_the_first_event() -> None:
+    """The wait for the first token is when proxies lose their patience."""
+    app = SSEBatchingMiddleware(emitting(3.5, EVENT, 1.0), keepalive_interval=1)
+    assert times(await converse(app)) == [(1, COMMENT), (2, COMMENT), (3, COMMENT), (3.5, EVENT)]
+
+
+async def test_a_comment_comes_when_nothing_was_sent_for_the_interval() -> None:
+    """The interval counts from the end of the last write."""
+    app = SSEBatchingMiddleware(
+        emitting(EVENT, 0.75, EVENT, 0.75, EVENT, 1.5, EVENT, 0.5), keepalive_interval=1
+    )
+    assert times(await converse(app)) == [
+        (0, EVENT),
+        (0.75, EVENT),
+        (1.5, EVENT),
+        (2.5, COMMENT),
+        (3, EVENT),
+    ]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+async def test_comments_come_between_events_only(newline: bytes) -> None:
+    """Wherever the app pauses in an event, nothing is put there."""
+    event = newline.join([b"event: x", b"id: 7", b"data: 1", b"data: 2", b"", b""])
+    for position in range(1, len(event)):
+        app = emitting(event[:position], 2.5, event[position:], 1.5)
+        talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
+        between = [body for at, body in times(talk) if 0 < at < 2.5]
+        assert (position, between) == (position, [])
+        assert talk.body == event + COMMENT
+
+
+async def test_a_stream_whose_lines_end_in_cr_is_left_alone() -> None:
+    """Its last CR may be half of a CRLF: only the next byte would tell."""
+    stream = b"data: 1\r\r"
+    app = emitting(stream, 2.5, stream, 2.5)
+    talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
+    assert talk.body == stream * 2
+
+
+async def test_no_comment_goes_to_a_client_that_does_not_read() -> None:
+    """Behind a write that is under way there is nothing to be kept open."""
+
+    async def work(emit: Emit) -> None:
+        await emit(EVENT)
+        await advance(0.5)
+        talk.stall()
+        await emit(EVENT)
+        await advance(3)
+        talk.resume()
+        await advance(1.5)
+
+    app = SSEBatchingMiddleware(streaming(work), keepalive_interval=1)
+    async with Conversation(app) as talk:
+        await talk.ended()
+    assert times(talk) == [(0, EVENT), (3.5, EVENT), (4.5, COMMENT)]
+
+
+async def test_no_comment_comes_between_a_chunk_and_its_write() -> None:
+    """A batch that waits keeps the connection open when it goes."""
+    app = emitting(EVENT, 0.5, EVENT, 1.0, EVENT, 3.0)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=2, keepalive_interval=1))
+    assert times(talk) == [(0, EVENT), (2.5, EVENT * 2), (3.5, COMMENT)]
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_comment_that_is_due_just_as_half_an_event_comes_is_not_put_into_it(
+    early: bool,
+) -> None:
+    """Whichever of the two the event loop gets to first."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def agent() -> None:
+            await advance(1)
+            await send(chunk(b"data: ha"))
+            await advance(1.5)
+            await send(chunk(b"lf\n\n"))
+
+        async with anyio.create_task_group() as tasks:
+            if early:  # its timer is set before the one of the comment
+                tasks.start_soon(agent)
+                await anyio.wait_all_tasks_blocked()
+            await send(start())
+            if not early:
+                tasks.start_soon(agent)
+        await send(last())
+
+    talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
+    assert parse(talk.body) == [Event("message", "half", "")]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "header"),
+    [
+        (b"text/event-stream", (b"Content-Encoding", b"gzip")),
+        (b"text/event-stream", (b"content-length", b"18")),
+        (b"application/x-ndjson", (b"x", b"y")),
+    ],
+    ids=["encoded", "length", "another-type"],
+)
+async def test_comments_go_only_where_they_are_comments(
+    content_type: bytes, header: tuple[bytes, bytes]
+) -> None:
+    """Not among compressed bytes, not past a promised length, not in another format."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(content_type, header))
+        await advance(3)
+        await send(chunk(EVENT))
+        await advance(3)
+        await send(last(EVENT))
+
+    middleware = SSEBatchingMiddleware(
+        app, keepalive_interval=1, media_types=["text/event-stream", "application/x-ndjson"]
+    )
+    assert (await converse(middleware)).body == EVENT * 2
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {**chunk(b"data: ha"), "x.trace": "42"},
+        {"type": "http.response.zerocopysend", "file": 7, "more_body": True},
+    ],
+    ids=["marked", "zerocopysend"],
+)
+async def test_after_bytes_that_nobody_looked_at_no_comment_comes(unusual: Message) -> None:
+    """A message that passes untouched may have begun an event."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(unusual)
+        await advance(3)
+        await send(chunk(b"lf\n\n"))
+        await advance(1.5)
+        await send(last())
+
+    talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
+    assert [sent.message for sent in talk.sent if sent.at < 3] == [start(), unusual]
+    assert talk.bodies[-1] == COMMENT
+
+
+async def test_no_comment_follows_the_end_of_the_response() -> None:
+    """The work that an app does after its response is not the client's business."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(last(EVENT))
+        await advance(9)
+
+    async with Conversation(SSEBatchingMiddleware(app, keepalive_interval=1)) as talk:
+        await talk.ended()
+    assert talk.body == EVENT
+    assert talk.error is None
+
+
+async def test_a_comment_finds_out_that_the_client_is_gone() -> None:
+    """Its write fails, or stalls, as any other: the app that waits for its agent is told."""
+    told: list[tuple[float, CancelReason | None]] = []
+
+    async def work(emit: Emit) -> None:
+        token = current_token()
+        began = anyio.current_time()
+        await emit(EVENT)
+        await anyio.lowlevel.checkpoint()
+        talk.fail_writes(BrokenPipeError())
+        await token.wait_async()
+        told.append((anyio.current_time() - began, token.reason))
+
+    app = SSEBatchingMiddleware(streaming(work), keepalive_interval=2)
+    async with Conversation(app) as talk:
+        await talk.ended()
+    assert told == [(2, CancelReason.SEND_FAILED)]
+
+
+async def test_comments_count_as_sent_and_not_as_taken_in() -> None:
+    """The report tells the two apart."""
+    reports: list[StreamReport] = []
+    app = SSEBatchingMiddleware(emitting(EVENT, 2.5), keepalive_interval=1, on_close=reports.append)
+    await converse(app)
+    (report,) = reports
+    assert report.bytes_in == len(EVENT)
+    assert (report.writes, report.bytes_sent) == (4, len(EVENT) + 2 * len(COMMENT))
+
+
+LINES = st.sampled_from(
+    [
+        b"data: text",
+        b"data",
+        b"event: x",
+        b"id: 7",
+        b": app's own",
+        b"retry: 5",
+        b"data:\xc3\xa9",
+        b"",
+    ]
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[bytes | float]:
+    """An event stream, cut anywhere, with pauses."""
+    newline = draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    stream = newline.join([*draw(st.lists(LINES, max_size=20)), b""])
+    steps: list[bytes | float] = []
+    while stream:
+        size = draw(st.integers(1, 12))
+        steps += [stream[:size], draw(st.sampled_from([0, 0.03125, 0.25, 0.5]))]
+        stream = stream[size:]
+    return steps
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=streams())
+async def test_the_events_are_the_same_with_comments(steps: list[bytes | float]) -> None:
+    """However the stream is written, cut and paused: the events are those of the app, and so are
+    the bytes, but for whole comment lines."""
+    original = b"".join(step for step in steps if isinstance(step, bytes))
+    talk = await converse(SSEBatchingMiddleware(emitting(*steps), keepalive_interval=0.125))
+    assert parse(talk.body) == parse(original)
+    assert b"".join(body for body in talk.bodies if body != COMMENT) == original

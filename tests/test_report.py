@@ -1,0 +1,318 @@
+"""The report of a stream: every figure, for each way in which a stream can end."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from sse_batching import (
+    CancelReason,
+    SSEBatchingMiddleware,
+    StreamReport,
+    current_stream,
+    current_token,
+)
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import Emit, chunk, converse, emitting, last, sending, start, streaming
+from tests.support.endings import RESET, AsTask
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+DELAY = 0.25
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def test_the_report_of_a_stream_that_completed() -> None:
+    """All of its figures, with an app that goes on for a while after its response."""
+    reports: list[StreamReport] = []
+    ids: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        ids.append(current_stream().id)
+        await advance(1)
+        await send(start())
+        await advance(0.5)
+        await send(chunk(b"first"))
+        await advance(0.125)
+        await send(chunk(b"second"))
+        await advance(0.0625)
+        await send(chunk(b"third"))
+        await advance(1)
+        await send(last(b"end"))
+        await advance(2)
+
+    await converse(
+        SSEBatchingMiddleware(app, max_delay=DELAY, record_bytes=1000, on_close=reports.append)
+    )
+    assert reports == [
+        StreamReport(
+            stream_id=ids[0],
+            outcome="completed",
+            reason=None,
+            error=None,
+            chunks=4,
+            bytes_in=19,
+            writes=3,
+            bytes_sent=19,
+            bytes_undelivered=0,
+            time_to_first_chunk=1.5,
+            duration=4.6875,
+            longest_delay=0.25,
+            cancel_latency=None,
+            recorded=b"firstsecondthirdend",
+            recorded_all=True,
+        )
+    ]
+    assert re.fullmatch("[0-9a-f]{32}", ids[0])
+
+
+async def test_the_report_of_a_stream_whose_client_left() -> None:
+    """What was pending counts as undelivered, and the app's own time to stop is measured."""
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        token = current_token()
+        await send(start())
+        await send(chunk(b"first"))
+        await advance(0.125)
+        await send(chunk(b"second"))
+        await token.wait_async()
+        await advance(2)
+
+    middleware = SSEBatchingMiddleware(
+        app, max_delay=DELAY, record_bytes=8, on_close=reports.append
+    )
+    async with Conversation(middleware) as talk:
+        await advance(0.25)
+        talk.leave()
+        await talk.ended()
+    (report,) = reports
+    assert dataclasses.replace(report, stream_id="") == StreamReport(
+        stream_id="",
+        outcome="incomplete",
+        reason=CancelReason.CLIENT_DISCONNECTED,
+        error=None,
+        chunks=2,
+        bytes_in=11,
+        writes=1,
+        bytes_sent=5,
+        bytes_undelivered=6,
+        time_to_first_chunk=0,
+        duration=2.25,
+        longest_delay=0,
+        cancel_latency=2,
+        recorded=b"firstsec",
+        recorded_all=False,
+    )
+
+
+async def test_the_report_of_a_stream_whose_write_failed() -> None:
+    """The batch that failed counts as undelivered, with what came behind it."""
+    reports: list[StreamReport] = []
+
+    async def work(emit: Emit) -> None:
+        await emit(b"first")
+        await advance(1)
+        talk.stall()
+        await emit(b"second")
+        await advance(1)
+        await emit(b"third")
+        talk.fail_writes(RESET)
+        talk.resume()
+        await advance(1)
+
+    app = SSEBatchingMiddleware(streaming(work), on_close=reports.append)
+    async with Conversation(app) as talk:
+        await talk.ended()
+    (report,) = reports
+    assert (report.outcome, report.reason) == ("incomplete", CancelReason.SEND_FAILED)
+    assert report.error is RESET
+    assert (report.chunks, report.bytes_in) == (3, 16)
+    assert (report.writes, report.bytes_sent, report.bytes_undelivered) == (1, 5, 11)
+    assert (report.duration, report.cancel_latency) == (3, 1)
+
+
+async def test_the_longest_delay_is_that_of_the_byte_that_waited_longest() -> None:
+    """Behind a slow client it is longer than `max_delay`."""
+    reports: list[StreamReport] = []
+
+    async def work(emit: Emit) -> None:
+        await emit(b"first")
+        await advance(1)
+        talk.stall()
+        await emit(b"second")
+        await advance(0.5)
+        await emit(b"third")
+        await advance(3)
+        talk.resume()
+        await advance(1)
+
+    app = SSEBatchingMiddleware(streaming(work), max_delay=DELAY, on_close=reports.append)
+    async with Conversation(app) as talk:
+        await talk.ended()
+    assert [report.longest_delay for report in reports] == [3]
+
+
+async def test_an_app_that_raises_has_failed() -> None:
+    """Its exception is in the report; all that it had sent was delivered."""
+    reports: list[StreamReport] = []
+    error = ValueError("the app's own trouble")
+
+    async def work(emit: Emit) -> None:
+        await emit(b"first")
+        raise error
+
+    app = SSEBatchingMiddleware(streaming(work), on_close=reports.append)
+    async with Conversation(app) as talk:
+        await talk.ended()
+    (report,) = reports
+    assert (report.outcome, report.reason, report.error) == ("failed", None, error)
+    assert (report.bytes_sent, report.bytes_undelivered, report.cancel_latency) == (5, 0, None)
+
+
+async def test_a_stream_without_a_chunk_has_no_time_to_its_first() -> None:
+    """There was none."""
+    reports: list[StreamReport] = []
+    await converse(SSEBatchingMiddleware(sending(start(), last()), on_close=reports.append))
+    (report,) = reports
+    assert (report.outcome, report.chunks, report.time_to_first_chunk) == ("completed", 0, None)
+    assert (report.recorded, report.recorded_all) == (b"", True)
+
+
+async def test_body_messages_that_pass_untouched_count_too() -> None:
+    """A message with more in it than ASGI knows is a body message of the app all the same."""
+    reports: list[StreamReport] = []
+    app = sending(start(), chunk(b"ab"), {**chunk(b"cd"), "x.trace": "42"}, last(b"ef"))
+    middleware = SSEBatchingMiddleware(app, record_bytes=10, on_close=reports.append)
+    talk = await converse(middleware)
+    (report,) = reports
+    assert talk.body == b"abcdef"
+    assert (report.chunks, report.bytes_in) == (3, 6)
+    assert (report.writes, report.bytes_sent) == (3, 6)
+    assert (report.recorded, report.recorded_all) == (b"abcdef", True)
+
+
+@pytest.mark.parametrize(
+    ("record_bytes", "recorded", "recorded_all"),
+    [(0, b"", False), (1, b"a", False), (4, b"abcd", False), (6, b"abcdef", True)],
+)
+async def test_the_first_bytes_are_recorded(
+    record_bytes: int, recorded: bytes, recorded_all: bool
+) -> None:
+    """As many as were asked for, wherever a chunk or a write ends, and the end of the body too."""
+    reports: list[StreamReport] = []
+    app = sending(start(), chunk(bytearray(b"abc")), chunk(memoryview(b"de")), last(b"f"))
+    await converse(
+        SSEBatchingMiddleware(
+            app, record_bytes=record_bytes, keepalive_interval=60, on_close=reports.append
+        )
+    )
+    assert [(r.recorded, r.recorded_all) for r in reports] == [(recorded, recorded_all)]
+
+
+# Who gets it, and when.
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+async def test_on_close_may_be_a_function_or_a_coroutine_function(awaits: bool) -> None:
+    """Either is called once, and the request has not ended before it has."""
+    reports: list[StreamReport] = []
+
+    async def keep(report: StreamReport) -> None:
+        await advance(1)
+        reports.append(report)
+
+    app = SSEBatchingMiddleware(
+        emitting(b"a"), on_close=keep if awaits else lambda report: reports.append(report)
+    )
+    async with Conversation(app) as talk:
+        await talk.ended()
+        assert len(reports) == 1
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+async def test_a_failure_of_on_close_is_logged_and_harms_nothing(
+    awaits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The response is complete, and the server hears nothing of it."""
+
+    def fail(report: StreamReport) -> None:
+        raise ValueError("no database")
+
+    async def fail_later(report: StreamReport) -> None:
+        await advance(1)
+        raise ValueError("no database")
+
+    app = SSEBatchingMiddleware(emitting(b"a"), on_close=fail_later if awaits else fail)
+    talk = await converse(app)
+    assert talk.completed
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("ERROR", "sse_batching")
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_a_request_that_does_not_stream_has_no_report(asks: bool) -> None:
+    """Whether or not it had a token."""
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if asks:
+            current_token()
+        await send(start(b"text/plain"))
+        await send(last(b"a"))
+
+    await converse(SSEBatchingMiddleware(app, on_close=reports.append))
+    assert reports == []
+
+
+async def test_a_request_whose_client_left_before_its_response_has_a_report() -> None:
+    """If anybody had asked for the token: it may be the agent's most expensive minute."""
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await current_token().wait_async()
+        await advance(1)
+
+    async with Conversation(SSEBatchingMiddleware(app, on_close=reports.append)) as talk:
+        await advance(2)
+        talk.leave()
+        await talk.ended()
+    (report,) = reports
+    assert (report.outcome, report.reason) == ("incomplete", CancelReason.CLIENT_DISCONNECTED)
+    assert (report.duration, report.cancel_latency) == (3, 1)
+    assert (report.chunks, report.time_to_first_chunk, report.recorded_all) == (0, None, True)
+
+
+async def test_on_close_has_its_time_when_the_server_cancels() -> None:
+    """To keep a partial answer takes a moment: it is not cut off by the cancellation that it is
+    about, unless it takes longer than the grace period."""
+    kept: list[str] = []
+
+    async def keep(report: StreamReport) -> None:
+        await advance(1)
+        kept.append(report.outcome)
+        await anyio.sleep_forever()
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await anyio.sleep(1000)
+
+    server = AsTask(SSEBatchingMiddleware(streaming(work), on_close=keep, grace_period=2))
+    async with Conversation(server) as talk:
+        await advance(1)
+        server.task.cancel()
+        await talk.ended()
+    assert kept == ["incomplete"]
+    assert server.task.cancelled()

@@ -1,0 +1,324 @@
+"""Time, tasks and places to wait of an event loop, whichever it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from sse_batching._scheduling import Interruptible, Scheduler, scheduler
+from tests.conftest import REAL_TIME, VIRTUAL
+from tests.support.threads import PATIENCE, running
+
+pytestmark = pytest.mark.anyio
+
+on_real_time = pytest.mark.parametrize("anyio_backend", REAL_TIME)
+on_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL])
+
+
+@pytest.fixture(params=[VIRTUAL, *REAL_TIME])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+# The scheduler.
+
+
+async def test_a_loop_has_one_scheduler() -> None:
+    """All the requests of a loop share a scheduler, whose clock is that of the loop."""
+    assert scheduler() is scheduler()
+    assert anyio.current_time() <= scheduler().time() <= anyio.current_time()
+
+
+async def test_every_loop_has_a_scheduler_of_its_own() -> None:
+    """A loop in another thread gets another scheduler, and so does a later loop in that thread."""
+
+    async def scheduler_there() -> Scheduler:
+        return scheduler()
+
+    there: list[Scheduler] = []
+    with running(lambda: there.extend(anyio.run(scheduler_there) for _ in range(2))):
+        pass
+
+    assert len({id(each) for each in (scheduler(), *there)}) == 3
+
+
+async def test_run_in_loop_calls_at_once_in_the_thread_of_the_loop() -> None:
+    """In the loop's own thread `run_in_loop` has called when it returns."""
+    calls: list[int] = []
+
+    scheduler().run_in_loop(lambda: calls.append(threading.get_ident()))
+
+    assert calls == [threading.get_ident()]
+
+
+@on_real_time
+async def test_run_in_loop_calls_in_the_thread_of_the_loop_from_any_other() -> None:
+    """A callback from another thread runs in the loop's thread, and wakes it for that."""
+    here, called, calls = scheduler(), anyio.Event(), list[int]()
+
+    def call() -> None:
+        calls.append(threading.get_ident())
+        called.set()
+
+    with running(lambda: here.run_in_loop(call)), anyio.fail_after(PATIENCE):
+        await called.wait()
+
+    assert calls == [threading.get_ident()]
+
+
+def test_run_in_loop_is_harmless_when_the_loop_has_ended() -> None:
+    """A thread that outlives the loop, an agent's say, calls nobody and does not fail."""
+
+    async def scheduler_there() -> Scheduler:
+        return scheduler()
+
+    there: list[Scheduler] = []
+    with running(lambda: there.append(anyio.run(scheduler_there))):
+        pass
+    calls: list[str] = []
+
+    there[0].run_in_loop(lambda: calls.append("called"))
+
+    assert calls == []
+
+
+async def test_a_timer_can_be_cancelled() -> None:
+    """A cancelled timer does not call; the one beside it does, when its time has come."""
+    here, calls, called = scheduler(), list[str](), anyio.Event()
+    due = here.time() + 0.01
+    here.call_at(due, lambda: calls.append("cancelled")).cancel()
+    here.call_at(due, called.set)
+
+    with anyio.fail_after(PATIENCE):
+        await called.wait()
+
+    assert calls == []
+    assert here.time() >= due - 0.001  # a clock tick
+
+
+async def test_a_turn_lasts_from_the_first_time_that_somebody_asks() -> None:
+    """`in_turn` tells how long the loop has been in the turn, by the caller's clock."""
+    here = scheduler()
+    await anyio.wait_all_tasks_blocked()
+
+    lasted = [here.in_turn(now) for now in (1000.0, 1000.0, 1003.0, 1010.0)]
+
+    assert lasted == [0, 0, 3, 10]
+
+
+async def test_the_next_turn_is_measured_anew() -> None:
+    """A task that gives way to the others begins a new turn, however late it is."""
+    here = scheduler()
+    here.in_turn(1000.0)
+    await anyio.wait_all_tasks_blocked()
+
+    assert here.in_turn(1007.0) == 0
+    assert here.in_turn(1009.0) == 2
+
+
+async def test_all_who_ask_in_one_turn_share_its_time() -> None:
+    """Tasks that run one after the other in one turn hold up the others together."""
+    here, lasted = scheduler(), list[float]()
+    await anyio.wait_all_tasks_blocked()
+    times = iter([1000.0, 1004.0, 1008.0])
+
+    async def ask() -> None:
+        lasted.append(here.in_turn(next(times)))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+
+    assert lasted == [0, 4, 8]
+
+
+# Tasks.
+
+
+async def test_a_join_waits_for_the_end_of_the_task() -> None:
+    """`join` returns when the task has ended."""
+    release = anyio.Event()
+    task = scheduler().spawn(release.wait)
+    await anyio.wait_all_tasks_blocked()
+    assert not task.done
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(task.join, PATIENCE)
+        await anyio.wait_all_tasks_blocked()
+        assert not task.done
+        release.set()
+
+    assert task.done
+    await task.join(PATIENCE)
+
+
+async def test_a_cancelled_task_ends() -> None:
+    """`cancel` ends a task that waits for ever, and its `finally` runs."""
+    log: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append("finally")
+
+    task = scheduler().spawn(wait)
+    await anyio.wait_all_tasks_blocked()
+
+    task.cancel()
+    await task.join(PATIENCE)
+
+    assert (task.done, log) == (True, ["finally"])
+
+
+@on_virtual_time
+async def test_a_join_gives_up_after_its_timeout() -> None:
+    """A task that does not end in time is not waited for any longer."""
+    here = scheduler()
+    task, began = here.spawn(anyio.sleep_forever), here.time()
+
+    await task.join(3)
+
+    assert here.time() - began == pytest.approx(3)
+    assert not task.done
+    task.cancel()
+    await task.join(3)
+    assert task.done
+
+
+# Places to wait.
+
+
+async def test_a_parked_task_waits_until_it_is_unparked() -> None:
+    """`unpark` lets the parked task go on."""
+    parker, log = scheduler().parker(), list[str]()
+
+    async def work() -> None:
+        await parker.park()
+        log.append("woken")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        assert (parker.parked, log) == (True, [])
+        parker.unpark()
+        assert parker.parked is False
+
+    assert (parker.parked, log) == (False, ["woken"])
+
+
+async def test_unparking_twice_wakes_once() -> None:
+    """A second `unpark` before the task has run is lost, and does not end its next parking."""
+    parker, woken = scheduler().parker(), list[int]()
+
+    async def work() -> None:
+        for n in range(2):
+            await parker.park()
+            woken.append(n)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        parker.unpark()
+        parker.unpark()
+        await anyio.wait_all_tasks_blocked()
+        assert (woken, parker.parked) == ([0], True)
+        parker.unpark()
+
+
+async def test_unparking_nobody_does_nothing() -> None:
+    """What comes before a `park` does not end it: whoever parks looks for work first."""
+    parker = scheduler().parker()
+    parker.unpark()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(parker.park)
+        await anyio.wait_all_tasks_blocked()
+        assert parker.parked
+        parker.unpark()
+
+
+async def test_a_task_cancelled_while_parked_is_parked_no_more() -> None:
+    """A cancellation leaves the parker as it was before."""
+    parker = scheduler().parker()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(parker.park)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+
+    assert not parker.parked
+    parker.unpark()
+    assert not parker.parked
+
+
+# Waits that others can cut short.
+
+
+async def cut_short(
+    wait: Callable[[], Awaitable[object]], *, interrupt: bool = False, cancel: bool = False
+) -> list[str]:
+    """What became of an interruptible wait that was interrupted, or cancelled, or both."""
+    log: list[str] = []
+    waits: list[Interruptible] = []
+
+    async def work() -> None:
+        waits.append(scheduler().interruptible())
+        try:
+            with waits[0]:
+                await wait()
+                log.append("waited to the end")
+        except OSError:
+            log.append("failed")
+        log.append("interrupted" if waits[0].interrupted else "not interrupted")
+        await anyio.lowlevel.checkpoint()
+        log.append("went on")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        if cancel:
+            tasks.cancel_scope.cancel()
+        if interrupt:
+            waits[0].interrupt()
+            waits[0].interrupt()
+    return log
+
+
+async def fail_when_cancelled() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise OSError
+
+
+async def test_a_wait_that_nobody_cuts_short_comes_to_its_end() -> None:
+    """A wait that ends by itself was not interrupted."""
+    log = await cut_short(anyio.lowlevel.checkpoint)
+
+    assert log == ["waited to the end", "not interrupted", "went on"]
+
+
+async def test_an_interruption_ends_the_wait_and_nothing_else() -> None:
+    """Whoever is interrupted, once or twice, goes on behind the wait, and is not cancelled."""
+    assert await cut_short(anyio.sleep_forever, interrupt=True) == ["interrupted", "went on"]
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+async def test_a_cancellation_is_no_interruption(interrupt: bool) -> None:
+    """A task that somebody has cancelled does not go on, whether it was interrupted too or not."""
+    log = await cut_short(anyio.sleep_forever, interrupt=interrupt, cancel=True)
+
+    assert "went on" not in log
+
+
+async def test_an_interrupted_wait_that_fails_otherwise_is_a_failure() -> None:
+    """What the wait raised in place of the cancellation is raised, and the task goes on."""
+    log = await cut_short(fail_when_cancelled, interrupt=True)
+
+    assert log == ["failed", "not interrupted", "went on"]

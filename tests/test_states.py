@@ -1,0 +1,121 @@
+"""The states of a request: which may follow which, and that nothing else can happen."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from sse_batching._exchange import Exchange
+from sse_batching._options import Options
+from sse_batching._scheduling import scheduler
+from sse_batching._states import TRANSITIONS, State
+from tests.conftest import VIRTUAL
+
+MEANING: Final[dict[tuple[State, State], str]] = {
+    (State.AWAITING, State.ABANDONED): "the client leaves before the response starts",
+    (State.AWAITING, State.PASSING): "a response starts that is none of our business",
+    (State.AWAITING, State.STREAMING): "a response starts that is batched",
+    (State.ABANDONED, State.PASSING): "an app that did not stop starts a plain response",
+    (State.ABANDONED, State.CLOSED): "an app that did not stop starts to stream",
+    (State.PASSING, State.COMPLETED): "the last message of a plain response",
+    (State.STREAMING, State.ENDING): "the app sends the last message of a stream",
+    (State.STREAMING, State.CLOSED): "the client is lost in the middle of a stream",
+    (State.ENDING, State.COMPLETED): "the last message of a stream was delivered",
+    (State.ENDING, State.CLOSED): "the client is lost in the last write",
+}
+"""Every transition that there is, by what happens."""
+
+EVERY: Final = [(source, target) for source in State for target in State]
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def by_name(states: Any) -> str:
+    return "-".join(state.name for state in states) if isinstance(states, tuple) else states.name
+
+
+def test_every_transition_has_a_meaning() -> None:
+    """The table allows these transitions and no others."""
+    allowed = {(source, target) for source in State for target in TRANSITIONS[source]}
+
+    assert allowed == set(MEANING)
+
+
+def test_the_end_is_the_end() -> None:
+    """Nothing follows a response that was completed, or a client that was lost."""
+    terminal = {state for state in State if not TRANSITIONS[state]}
+
+    assert terminal == {State.COMPLETED, State.CLOSED}
+
+
+def test_every_state_can_be_reached_and_left_for_the_end() -> None:
+    """From the first state each other can be reached, and from each one an end."""
+
+    def reachable(state: State) -> set[State]:
+        found, new = set[State](), {state}
+        while new:
+            found |= new
+            new = {target for source in new for target in TRANSITIONS[source]} - found
+        return found
+
+    assert reachable(State.AWAITING) == set(State)
+    assert all(reachable(state) & {State.COMPLETED, State.CLOSED} for state in State)
+
+
+def exchange_in(state: State) -> Exchange:
+    """An exchange that has come to that state."""
+
+    async def nothing_to_receive() -> Any:
+        raise AssertionError
+
+    async def nothing_to_send(message: Any) -> None:
+        raise AssertionError
+
+    options = Options(
+        max_delay=0.05,
+        max_batch_bytes=65_536,
+        media_types=frozenset({b"text/event-stream"}),
+        keepalive_interval=None,
+        send_timeout=30,
+        grace_period=5,
+        record_bytes=0,
+        enabled=None,
+        on_close=None,
+    )
+    exchange = Exchange({}, nothing_to_receive, nothing_to_send, options, scheduler())
+    exchange.state = state
+    return exchange
+
+
+@pytest.mark.anyio
+async def test_a_request_begins_by_awaiting_its_response() -> None:
+    """A new exchange has no response yet."""
+    assert exchange_in(Exchange.state).state is State.AWAITING
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pair", MEANING, ids=by_name)
+async def test_an_allowed_move_is_made(pair: tuple[State, State]) -> None:
+    """`move` goes along each transition of the table."""
+    source, target = pair
+    exchange = exchange_in(source)
+
+    exchange.move(target)
+
+    assert exchange.state is target
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pair", [pair for pair in EVERY if pair not in MEANING], ids=by_name)
+async def test_a_forbidden_move_fails(pair: tuple[State, State]) -> None:
+    """`move` along any other way raises, says which, and leaves the state as it was."""
+    source, target = pair
+    exchange = exchange_in(source)
+
+    with pytest.raises(AssertionError, match=f"{source} -> {target}"):
+        exchange.move(target)
+    assert exchange.state is source

@@ -1,0 +1,189 @@
+"""When it goes out: the first chunk at once, any other within `max_delay` (D2)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings, strategies as st
+from starlette.types import Message, Receive, Scope, Send
+
+from sse_batching import SSEBatchingMiddleware, current_stream
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import Emit, chunk, converse, emitting, last, start, streaming, times
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+# Fractions that are exact in binary, so that times can be compared as they are.
+DELAY = 0.25
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def test_the_first_chunk_goes_out_at_once() -> None:
+    """The first token is what people wait for: it waits for nothing."""
+    talk = await converse(SSEBatchingMiddleware(emitting(1.0, b"first", 1.0), max_delay=DELAY))
+    assert times(talk) == [(1.0, b"first")]
+
+
+async def test_a_chunk_after_a_quiet_delay_goes_out_at_once() -> None:
+    """Where the app has paused for `max_delay`, nothing is gained by waiting for more."""
+    app = emitting(b"a", DELAY, b"b", 0.5, b"c", DELAY)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
+    assert times(talk) == [(0, b"a"), (0.25, b"b"), (0.75, b"c")]
+
+
+async def test_chunks_are_joined_for_the_length_of_the_delay() -> None:
+    """The deadline counts from the first chunk that waits, however steadily others come."""
+    app = emitting(b"0", 0.125, b"1", 0.1875, b"2", 0.125, b"3", 0.125, b"4", 0.0625, b"5", 1.0)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
+    # 1 comes at 0.125, and has to go at 0.375; 3 comes at 0.4375, and has to go at 0.6875.
+    assert times(talk) == [(0, b"0"), (0.375, b"12"), (0.6875, b"345")]
+
+
+@pytest.mark.parametrize("pace", [0.012, 0.02, 0.049, 0.051])
+async def test_a_steady_app_gives_a_steady_stream(pace: float) -> None:
+    """No write comes soon after the one before or brings more than it: a timer that ran by itself
+    would beat against the pace of the tokens."""
+    app = emitting(*(step for n in range(60) for step in (b"%d " % n, pace)), 1.0)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
+    written = {int(number): at for at, body in times(talk) for number in body.split()}
+    assert all(written[n] - n * pace <= 0.05 + 1e-9 for n in range(60))
+    steady = times(talk)[1:-1]
+    gaps = {round(later[0] - before[0], 9) for before, later in pairwise(steady)}
+    assert (len(gaps), len({len(body.split()) for _, body in steady})) == (1, 1)
+
+
+async def test_what_comes_during_a_write_goes_as_soon_as_it_has_ended() -> None:
+    """Behind a slow write chunks gather, and wait no longer than for its end."""
+
+    async def work(emit: Emit) -> None:
+        talk.stall()
+        await emit(b"first ")
+        for number in range(4):
+            await advance(1)
+            await emit(b"%d " % number)
+        await advance(0.0625)
+        talk.resume()
+        await advance(1)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work), max_delay=DELAY)) as talk:
+        await talk.ended()
+    assert times(talk) == [(4.0625, b"first "), (4.0625, b"0 1 2 3 ")]
+
+
+async def test_without_a_delay_only_what_piles_up_behind_a_write_is_joined() -> None:
+    """`max_delay=0` never waits, and still makes one write of what a busy server left lying."""
+
+    async def work(emit: Emit) -> None:
+        for body in (b"a", b"b"):
+            await emit(body)
+            await advance(0.125)
+        talk.stall()
+        for body in (b"c", b"d", b"e"):
+            await emit(body)
+            await advance(0.125)
+        talk.resume()
+        await advance(1)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work), max_delay=0)) as talk:
+        await talk.ended()
+    assert times(talk) == [(0, b"a"), (0.125, b"b"), (0.625, b"c"), (0.625, b"de")]
+
+
+async def test_a_full_batch_goes_out_at_once() -> None:
+    """A batch that has reached `max_batch_bytes` waits for nothing more."""
+    app = emitting(b"-", 0.125, b"four", b"four", 1.0)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=60, max_batch_bytes=8))
+    assert times(talk) == [(0, b"-"), (0.125, b"fourfour")]
+
+
+async def test_a_timer_that_was_set_for_an_earlier_batch_does_nothing_to_a_later_one() -> None:
+    """A flush by hand, or by size, leaves no timer behind that cuts the next batch short."""
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await advance(0.125)
+        await emit(b"b")  # due at 0.375
+        await advance(0.0625)
+        await current_stream().flush()
+        await advance(0.0625)
+        await emit(b"c")  # due at 0.5
+        await advance(0.1875)
+        await emit(b"dddddddd")  # a full batch
+        await advance(0.0625)
+        await emit(b"e")  # due at 0.75
+        await advance(1)
+
+    talk = await converse(
+        SSEBatchingMiddleware(streaming(work), max_delay=DELAY, max_batch_bytes=9)
+    )
+    assert times(talk) == [
+        (0, b"a"),
+        (0.1875, b"b"),
+        (0.4375, b"cdddddddd"),
+        (0.75, b"e"),
+    ]
+
+
+async def test_no_timer_fires_after_the_end_of_the_response() -> None:
+    """What was pending went with the last message: nothing follows it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(chunk(b"a"))
+        await advance(0.0625)
+        await send(chunk(b"b"))
+        await send(last())
+        await advance(5)
+
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
+    assert [(sent.at, sent.message) for sent in talk.sent[1:]] == [
+        (0, chunk(b"a")),
+        (0.0625, last(b"b")),
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 20).map(lambda n: n / 64), st.integers(1, 50)), max_size=25
+    ),
+    write_time=st.sampled_from([0.0, 0.125, 0.5]),
+)
+async def test_no_byte_waits_longer_than_the_delay(
+    steps: list[tuple[float, int]], write_time: float
+) -> None:
+    """Each byte is on its way `max_delay` after it came, or as soon as the server is free."""
+    came: list[float] = []  # for each byte
+    left: list[float] = []
+    free_since: list[float] = []
+    free = 0.0
+
+    async def work(emit: Emit) -> None:
+        for pause, size in steps:
+            await advance(pause)
+            came.extend([anyio.current_time()] * size)
+            await emit(b"x" * size)
+
+    async def write(index: int, message: Message) -> None:
+        nonlocal free
+        size = len(message.get("body", b""))
+        left.extend([anyio.current_time()] * size)
+        free_since.extend([free] * size)
+        await advance(write_time)
+        free = anyio.current_time()
+
+    await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY), on_send=write)
+    assert len(left) == sum(size for _, size in steps)
+    assert all(
+        gone <= max(there + DELAY, server_free)
+        for there, gone, server_free in zip(came, left, free_since, strict=True)
+    )

@@ -1,0 +1,195 @@
+"""One line in front of an app on a real uvicorn: what the client gets, and when."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+
+from sse_batching import CancellationToken, SSEBatchingMiddleware, current_token
+from sse_batching._typing import Receive, Scope, Send
+from tests.support.clients import Client
+from tests.support.servers import HTTPTOOLS, KINDS, PATIENCE, Kind, serving
+from tests.support.streams import EVENT_STREAM, Watched, event, never_awaiting
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+EVENTS = 200
+
+
+async def answer() -> AsyncIterator[bytes]:
+    for number in range(EVENTS):
+        yield event(number)
+        await anyio.lowlevel.checkpoint()
+
+
+async def chat(request: Request) -> Response:
+    return StreamingResponse(answer(), media_type=EVENT_STREAM)
+
+
+@each_kind
+def test_events_arrive_in_fewer_chunks(kind: Kind) -> None:
+    """What the app sends as one event each leaves the server as a few chunks."""
+    app = Starlette(routes=[Route("/", chat)])
+    app.add_middleware(SSEBatchingMiddleware)
+    with serving(app, kind) as port, Client(port) as client:
+        assert client.get().count(b"\n\n") == EVENTS
+        assert client.chunks < EVENTS / 4
+
+
+@each_kind
+def test_response_is_the_same_as_without_the_middleware(kind: Kind) -> None:
+    """The same status, headers and bytes."""
+    plain = Starlette(routes=[Route("/", chat)])
+    batched = Starlette(routes=[Route("/", chat)])
+    batched.add_middleware(SSEBatchingMiddleware)
+    responses = []
+    for app in (plain, batched):
+        with serving(app, kind, date_header=False) as port, Client(port) as client:
+            client.ask()
+            start = client.read_start()
+            responses.append((start.status_code, list(start.headers), client.read_body()))
+    assert responses[0] == responses[1]
+
+
+@each_kind
+def test_every_event_arrives_while_the_agent_thinks(kind: Kind) -> None:
+    """Nothing is held until the app says more: the first event, and two that come together."""
+    read = threading.Event()
+
+    async def thoughtful() -> AsyncIterator[bytes]:
+        for number in range(0, 6, 2):
+            yield event(number)
+            yield event(number + 1)
+            assert await anyio.to_thread.run_sync(read.wait, PATIENCE)
+            read.clear()
+
+    app = Watched().stream(thoughtful)
+    with serving(app, kind) as port, Client(port) as client:
+        client.ask()
+        client.read_start()
+        for number in range(0, 6, 2):
+            client.read_body(until=event(number + 1))
+            read.set()
+        assert client.read_body() == b""
+
+
+@each_kind
+def test_next_request_of_a_connection_is_not_cancelled(kind: Kind) -> None:
+    """The end of a response is no disconnect, neither for it nor for the one that follows."""
+    tokens: list[CancellationToken] = []
+    watched = Watched()
+
+    async def handler(request: Request) -> Response:
+        tokens.append(current_token())
+        return StreamingResponse(answer(), media_type=EVENT_STREAM)
+
+    with serving(watched.serve(handler), kind) as port, Client(port) as client:
+        for _ in range(3):
+            assert client.get().count(b"\n\n") == EVENTS
+            assert watched.report().outcome == "completed"
+    assert [token.cancelled for token in tokens] == [False] * 3
+
+
+@each_kind
+def test_connection_is_kept_alive_after_a_stream(kind: Kind) -> None:
+    """Another handler answers on the connection on which a stream has completed."""
+
+    async def hello(request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    app = Starlette(routes=[Route("/", chat), Route("/hello", hello)])
+    app.add_middleware(SSEBatchingMiddleware)
+    with serving(app, kind) as port, Client(port) as client:
+        client.get()
+        assert client.get("/hello") == b"hello"
+
+
+async def endless(request: Request) -> Response:
+    return StreamingResponse(never_awaiting(), media_type=EVENT_STREAM)
+
+
+async def raw_endless(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = [(b"content-type", EVENT_STREAM.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    while True:
+        await send({"type": "http.response.body", "body": event(0), "more_body": True})
+
+
+async def health(request: Request) -> Response:
+    return PlainTextResponse("fine")
+
+
+def endless_app(**options: Any) -> Starlette:
+    app = Starlette(
+        routes=[
+            Route("/generator", endless),
+            Mount("/raw", raw_endless),
+            Route("/health", health),
+        ]
+    )
+    app.add_middleware(SSEBatchingMiddleware, **options)
+    return app
+
+
+@contextmanager
+def reading_as_fast_as_possible(port: int, path: str) -> Iterator[None]:
+    def read() -> None:
+        with suppress(OSError):  # once it is shut down
+            while client.connection.recv(65_536):
+                pass
+
+    with Client(port) as client:
+        client.ask(path)
+        assert client.read_start().status_code == 200
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            yield
+        finally:
+            client.connection.shutdown(socket.SHUT_RDWR)
+            reader.join()
+
+
+def median_seconds_of_health(app: Starlette, kind: Kind, beside: str) -> float:
+    """How long /health takes while a stream is read as fast as can be.
+
+    The median, because a busy machine may hold up any one answer.
+    """
+    seconds = []
+    with serving(app, kind) as port, Client(port) as client:
+        client.get("/health")
+        with reading_as_fast_as_possible(port, beside):
+            for _ in range(5):
+                asked = time.perf_counter()
+                assert client.get("/health") == b"fine"
+                seconds.append(time.perf_counter() - asked)
+    return statistics.median(seconds)
+
+
+@each_kind
+@pytest.mark.parametrize("path", ["/generator", "/raw/"])
+def test_health_is_answered_within_100_ms_beside_an_app_that_never_awaits(
+    kind: Kind, path: str
+) -> None:
+    """An endless `while True: yield` on the same worker does not hold up others."""
+    assert median_seconds_of_health(endless_app(), kind, beside=path) < 0.1
+
+
+def test_health_is_answered_within_100_ms_where_no_buffer_ever_fills() -> None:
+    """It is not only the wait for room in the buffer that gives way to others."""
+    app = endless_app(max_batch_bytes=1 << 40)
+    assert median_seconds_of_health(app, HTTPTOOLS, beside="/generator") < 0.1
