@@ -128,22 +128,18 @@ def test_generator_of_a_client_that_left_is_closed(path: str, agent: Agent) -> N
 
 
 @each_way_to_stream
-@each_agent
-def test_dependency_is_torn_down_when_the_client_has_left(path: str, agent: Agent) -> None:
+def test_dependency_is_torn_down_when_the_client_has_left(path: str) -> None:
     """The `finally` of a dependency with `yield` runs, as after a response read to its end."""
-    service = Service(agent)
+    service = Service(waiting)
     leave_after_first_event(service.batched, path)
     assert service.released.wait(PATIENCE)
 
 
 @each_way_to_stream
-@each_agent
-def test_disconnect_makes_no_traceback(
-    path: str, agent: Agent, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_disconnect_makes_no_traceback(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """The server's log has one INFO line of ours, and nothing worse from anybody."""
     caplog.set_level(logging.INFO)
-    leave_after_first_event(Service(agent).batched, path)
+    leave_after_first_event(Service(ticking).batched, path)
     assert [r.levelno for r in caplog.records if r.name == "sse_batching"] == [logging.INFO]
     assert [r for r in caplog.records if r.exc_info or r.levelno > logging.INFO] == []
 

@@ -52,12 +52,11 @@ def test_client_that_leaves_cancels_the_token_once(kind: Kind, way: Leave, agent
     assert watched.cancellations == [LEFT]
 
 
-@each_kind
 @each_way
-def test_stream_of_a_client_that_left_is_incomplete(kind: Kind, way: Leave) -> None:
+def test_stream_of_a_client_that_left_is_incomplete(way: Leave) -> None:
     """The report says that the answer was not read to its end, and why."""
     watched = Watched()
-    with serving(watched.stream(ticking), kind) as port:
+    with serving(watched.stream(ticking)) as port:
         leave_after_first_event(port, way, watched)
         report = watched.report()
     assert (report.outcome, report.reason) == ("incomplete", CancelReason.CLIENT_DISCONNECTED)
@@ -106,14 +105,13 @@ def test_app_that_takes_no_notice_is_cancelled(kind: Kind) -> None:
 
 @each_kind
 @each_way
-@each_agent
 def test_disconnect_logs_one_line_and_no_traceback(
-    kind: Kind, way: Leave, agent: Agent, caplog: pytest.LogCaptureFixture
+    kind: Kind, way: Leave, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who left, why, after how many bytes: one INFO line, and nothing worse from anybody."""
     caplog.set_level(logging.INFO)
     watched = Watched()
-    with serving(watched.stream(agent), kind) as port:
+    with serving(watched.stream(ticking), kind) as port:
         leave_after_first_event(port, way, watched)
         report = watched.report()
     (line,) = [record for record in caplog.records if record.name == "sse_batching"]

@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol
 
 from ._asyncio import AsyncioScheduler
 
-MAX_TURN: Final = 0.005
-"""Seconds after which an app that never awaits has to give way to other tasks. Two orders above
-what a turn of a busy loop takes, one below what a person notices."""
+MAX_TURN: Final = 0.002
+"""Seconds after which an app that never awaits has to give way to other tasks. A request needs four
+or five turns of the loop; this many times as long is still nothing that a person notices."""
 
 
 class Timer(Protocol):
