@@ -68,19 +68,23 @@ async def test_each_write_makes_room_for_as_much() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=30),
+    steps=st.lists(
+        st.tuples(st.sampled_from([0, 0.03125]), st.integers(1, 150)), min_size=1, max_size=30
+    ),
     write_times=st.lists(st.sampled_from([0.0, 0.0625, 0.125]), min_size=1, max_size=5),
 )
 async def test_no_more_is_buffered_than_the_bound_and_one_chunk(
-    sizes: list[int], write_times: list[float]
+    steps: list[tuple[float, int]], write_times: list[float]
 ) -> None:
     """Accepted and not delivered: never more than `max_batch_bytes` and the chunk that crossed it,
-    whatever the sizes of the chunks and the pace of the client."""
+    whatever the sizes of the chunks and the pace of the app and of the client."""
     accepted = delivered = 0
+    largest = max(size for _, size in steps)
 
     async def work(emit: Emit) -> None:
         nonlocal accepted
-        for size in sizes:
+        for pause, size in steps:
+            await advance(pause)
             accepted += size
             await emit(b"x" * size)
             assert accepted - delivered < 100  # or `send` had to wait
@@ -88,14 +92,14 @@ async def test_no_more_is_buffered_than_the_bound_and_one_chunk(
     async def write(index: int, message: Message) -> None:
         nonlocal delivered
         body = message.get("body", b"")
-        assert accepted - delivered < 100 + max(sizes)
+        assert accepted - delivered < 100 + largest
         await advance(write_times[index % len(write_times)])
         delivered += len(body)
 
     talk = await converse(
         SSEBatchingMiddleware(streaming(work), max_batch_bytes=100), on_send=write
     )
-    assert len(talk.body) == sum(sizes)
+    assert len(talk.body) == sum(size for _, size in steps)
 
 
 async def test_several_tasks_together_are_bound_as_one() -> None:

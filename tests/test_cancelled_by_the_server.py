@@ -219,6 +219,27 @@ async def test_an_app_that_sends_a_farewell_gets_it_delivered() -> None:
     assert not server.task.cancelled()
 
 
+async def test_a_cancellation_after_the_response_is_none_of_the_stream() -> None:
+    """The work that follows a complete response is cancelled by its task, not by its token."""
+    kept = Kept()
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.keep()
+        await send(start())
+        await send(last(b"data: 1\n\n"))
+        await anyio.sleep(1000)
+
+    server = AsTask(SSEBatchingMiddleware(app, on_close=reports.append))
+    async with Conversation(server) as talk:
+        await advance(1)
+        server.task.cancel()
+        await talk.ended()
+    assert server.task.cancelled()
+    assert kept.reason is None
+    assert [(report.outcome, report.reason) for report in reports] == [("completed", None)]
+
+
 async def test_timeouts_of_the_app_are_its_own_affair() -> None:
     """A wait in `receive`, in `send` or in a flush that the app itself cuts short is no
     shutdown."""
@@ -268,81 +289,3 @@ async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
         await talk.ended()
     assert talk.error is None
     assert talk.completed
-
-
-@pytest.mark.parametrize("streams", [True, False])
-async def test_a_callback_may_cancel_the_task_of_the_request(streams: bool) -> None:
-    """`token.register(task.cancel)` is the wiring of many: the cancellation stops with the
-    middleware, and the server has no error to log."""
-    cancelled: list[bool] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        current_token().register(task.cancel)
-        if streams:
-            await send(start())
-        try:
-            await anyio.sleep(1000)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
-
-    server = AsTask(SSEBatchingMiddleware(app))
-    async with Conversation(server) as talk:
-        await advance(1)
-        talk.leave()
-        await talk.ended()
-    assert cancelled == [True]
-    assert not server.task.cancelled()
-    assert server.task.exception() is None
-    assert server.task.cancelling() == 0
-
-
-async def test_a_callback_may_cancel_the_task_as_the_app_returns() -> None:
-    """The app's own `send` finds the client gone, and no await of the app's follows: the
-    cancellation does not hit the server instead."""
-    after: list[str] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        current_token().register(task.cancel)
-        await send(start(b"text/plain"))
-        talk.fail_writes(ConnectionResetError())
-        with suppress(OSError):
-            await send(chunk(b"a"))
-
-    async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        await SSEBatchingMiddleware(app)(scope, receive, send)
-        await advance(1)
-        after.append("went on")
-
-    server = AsTask(around)
-    async with Conversation(server) as talk:
-        await talk.ended()
-    assert after == ["went on"]
-    assert server.task.cancelling() == 0
-
-
-async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
-    """Both want the task to end: the server's cancellation goes on to the server."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        current_token().register(task.cancel)
-        await send(start())
-        try:
-            await anyio.sleep(1000)
-        finally:
-            await advance(1)
-
-    server = AsTask(SSEBatchingMiddleware(app))
-    async with Conversation(server) as talk:
-        await advance(1)
-        talk.leave()
-        await advance(0.5)
-        server.task.cancel()
-        await talk.ended()
-    assert server.task.cancelled()

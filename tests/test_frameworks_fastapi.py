@@ -51,7 +51,7 @@ class Service:
         self.plain = app = FastAPI()
         watched = self.watched
 
-        async def session() -> AsyncIterator[None]:
+        async def resource() -> AsyncIterator[None]:
             if ask:
                 watched.watch_token(current_token())
             try:
@@ -59,19 +59,19 @@ class Service:
             finally:
                 self.released.set()
 
-        @app.get("/response", dependencies=[Depends(session)])
+        @app.get("/response", dependencies=[Depends(resource)])
         async def response() -> StreamingResponse:
             return StreamingResponse(watched.watch_agent(agent), media_type=EVENT_STREAM)
 
         class Events(StreamingResponse):
             media_type = EVENT_STREAM
 
-        @app.get("/generator", response_class=Events, dependencies=[Depends(session)])
+        @app.get("/generator", response_class=Events, dependencies=[Depends(resource)])
         async def generator() -> AsyncIterator[bytes]:
             async for part in watched.watch_agent(agent):
                 yield part
 
-        @app.get("/events", response_class=EventSourceResponse, dependencies=[Depends(session)])
+        @app.get("/events", response_class=EventSourceResponse, dependencies=[Depends(resource)])
         async def events() -> AsyncIterator[ServerSentEvent]:
             async for part in watched.watch_agent(agent):
                 yield ServerSentEvent(raw_data=part.decode()[6:-2])

@@ -145,6 +145,30 @@ async def test_a_generator_of_starlette_is_closed(kind: Kind, cause: Cause) -> N
     assert talk.error is None
 
 
+async def test_a_generator_whose_send_had_to_wait_is_cancelled_at_its_own_await() -> None:
+    """There it can catch what happens to it, and clean up, as without the middleware. At its
+    `yield` it could not tell."""
+    ended_at: list[str] = []
+
+    async def generate() -> AsyncIterator[bytes]:
+        try:
+            yield b"data: 1\n\n"
+            yield b"x" * 100_000
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            ended_at.append("await")
+            raise
+        except GeneratorExit:
+            ended_at.append("yield")
+            raise
+
+    response = StreamingResponse(generate(), media_type="text/event-stream")
+    async with Conversation(batched(response)) as talk:
+        await end(talk, LEFT, Agent.bulky)
+        await talk.ended()
+    assert ended_at == ["await"]
+
+
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
 async def test_a_generator_of_an_app_that_has_a_token_is_closed(kind: Kind, cause: Cause) -> None:

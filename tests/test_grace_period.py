@@ -39,8 +39,16 @@ class App:
     The times are those at which things befell it, in seconds since the client left.
     """
 
-    def __init__(self, *, asks: bool = False, listens: bool = False, streams: bool = True) -> None:
-        self.asks, self.listens, self.streams = asks, listens, streams
+    def __init__(
+        self,
+        *,
+        asks: bool = False,
+        listens: bool = False,
+        listens_first: bool = False,
+        streams: bool = True,
+    ) -> None:
+        self.asks, self.streams = asks, streams
+        self.listens, self.listens_first = listens, listens_first
         self.left_at = 0.0
         self.token: CancellationToken | None = None
         self.signalled: float | None = None
@@ -51,11 +59,14 @@ class App:
         if self.asks:
             self.token = get_token(scope)
             self.token.register(self.note_signal)
-        if self.streams:
-            await send(start())
-            await send(chunk(b"a"))
         try:
             async with anyio.create_task_group() as tasks:
+                if self.listens_first:
+                    tasks.start_soon(self.listen, receive)
+                    await anyio.wait_all_tasks_blocked()
+                if self.streams:
+                    await send(start())
+                    await send(chunk(b"a"))
                 if self.listens:
                     tasks.start_soon(self.listen, receive)
                 await anyio.sleep(100)
@@ -158,9 +169,13 @@ async def test_starlette_cancels_its_generator_after_the_grace_period() -> None:
 
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
 @pytest.mark.parametrize("cause", [FAILED, STALLED], ids=str)
-async def test_what_the_server_never_says_reaches_receive_as_well(cause: Cause, asks: bool) -> None:
-    """A failed or a stalled write is told there as a disconnect, though the server says nothing."""
-    app = App(asks=asks, listens=True)
+@pytest.mark.parametrize("first", [False, True], ids=["", "before-the-start"])
+async def test_what_the_server_never_says_reaches_receive_as_well(
+    first: bool, cause: Cause, asks: bool
+) -> None:
+    """A failed or a stalled write is told there as a disconnect, though the server says nothing;
+    also to a call that was there before the response."""
+    app = App(asks=asks, listens=not first, listens_first=first)
 
     async def provoke(index: int, message: Any) -> None:
         if index == 1:

@@ -156,9 +156,11 @@ async def test_headers_that_can_be_read_once_arrive_whole() -> None:
     headers = [(b"x-before", b"1"), (b"content-type", EVENT_STREAM), (b"x-after", b"2")]
     for content_type in (EVENT_STREAM, b"text/plain"):
         headers[1] = (b"content-type", content_type)
-        message = {"type": "http.response.start", "status": 200, "headers": iter(headers)}
+        iterator = iter(headers)
+        message = {"type": "http.response.start", "status": 200, "headers": iterator}
         talk = await converse(SSEBatchingMiddleware(sending(message, *STREAM)))
         assert list(talk.sent[0].message["headers"]) == headers
+        assert message["headers"] is iterator
 
 
 async def test_one_middleware_inside_another_adds_nothing() -> None:

@@ -151,6 +151,27 @@ async def test_a_mistake_found_in_the_background_comes_out_of_starlette() -> Non
     assert [talk.error] == server.errors
 
 
+async def test_a_mistake_that_nobody_waits_for_any_more_is_raised_by_the_next_send() -> None:
+    """The app gave up its flush before the server refused what was to be flushed."""
+    server = Strict()
+
+    async def slow(index: int, message: Message) -> None:
+        await advance(0.5 if index else 0)
+        await server(index, message)
+
+    async def work(emit: Emit) -> None:
+        await emit(b"abcd")
+        with anyio.move_on_after(0.25):
+            await current_stream().flush()
+        await advance(1)
+        await emit(b"e")
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work)), on_send=slow) as talk:
+        await talk.ended()
+    assert len(server.errors) == 1
+    assert [talk.error] == server.errors
+
+
 @pytest.mark.parametrize("pause", [0, 3], ids=["at-once", "later"])
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
 async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, pause: float) -> None:

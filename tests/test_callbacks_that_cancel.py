@@ -1,0 +1,103 @@
+"""`token.register(task.cancel)` with the task of the request itself: a wiring that many use."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from sse_batching import SSEBatchingMiddleware, current_token
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import chunk, start
+from tests.support.endings import AsTask
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_callback_may_cancel_the_task_of_the_request(streams: bool) -> None:
+    """`token.register(task.cancel)` is the wiring of many: the cancellation stops with the
+    middleware, and the server has no error to log."""
+    cancelled: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        current_token().register(task.cancel)
+        if streams:
+            await send(start())
+        try:
+            await anyio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.leave()
+        await talk.ended()
+    assert cancelled == [True]
+    assert not server.task.cancelled()
+    assert server.task.exception() is None
+    assert server.task.cancelling() == 0
+
+
+async def test_a_callback_may_cancel_the_task_as_the_app_returns() -> None:
+    """The app's own `send` finds the client gone, and no await of the app's follows: the
+    cancellation does not hit the server instead."""
+    after: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        current_token().register(task.cancel)
+        await send(start(b"text/plain"))
+        talk.fail_writes(ConnectionResetError())
+        with suppress(OSError):
+            await send(chunk(b"a"))
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        await SSEBatchingMiddleware(app)(scope, receive, send)
+        await advance(1)
+        after.append("went on")
+
+    server = AsTask(around)
+    async with Conversation(server) as talk:
+        await talk.ended()
+    assert after == ["went on"]
+    assert server.task.cancelling() == 0
+
+
+async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
+    """Both want the task to end: the server's cancellation goes on to the server."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        current_token().register(task.cancel)
+        await send(start())
+        try:
+            await anyio.sleep(1000)
+        finally:
+            await advance(1)
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.leave()
+        await advance(0.5)
+        server.task.cancel()
+        await talk.ended()
+    assert server.task.cancelled()
