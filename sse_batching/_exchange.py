@@ -19,7 +19,7 @@ from ._ending import Cause, Ending
 from ._options import Options, check_seconds
 from ._policy import ends_response, is_batched
 from ._receiving import Receiver
-from ._scheduling import MAX_TURN, Alarm, Scheduler
+from ._scheduling import MAX_TURN, Alarm, Host, Scheduler
 from ._states import TRANSITIONS, Excuse, State
 from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
 from ._typing import Message, Receive, Scope, Send
@@ -49,6 +49,8 @@ class Exchange:
 
     # Defaults on the class: most requests end without ever touching these.
     state = State.AWAITING
+    _receiver: Receiver | None = None
+    _host: Host | None = None
     _ending: Ending | None = None
     _response: BatchedResponse | None = None
     _id: str | None = None
@@ -63,15 +65,12 @@ class Exchange:
         self, scope: Scope, receive: Receive, send: Send, options: Options, scheduler: Scheduler
     ) -> None:
         self._scope = scope
+        self._server_receive = receive
         self._server_send = send
         self._options = options
         self._scheduler = scheduler
-        self._host = scheduler.host()
-        self.cancel_scope = self._host.scope
+        self._task = scheduler.current()
         self._began = scheduler.time()
-        self._receiver = Receiver(receive, scheduler)
-        self.receive = self._receiver.receive
-        """The `receive` that the app is given."""
 
     # What the code that serves the request asks for.
 
@@ -84,7 +83,7 @@ class Exchange:
     @property
     def token(self) -> CancellationToken:
         token = self.ending.token
-        if not self._receiver.watched and self.state is not State.COMPLETED:
+        if not self.receiver.watched and self.state is not State.COMPLETED:
             self._scheduler.run_in_loop(self._watch)
         return token
 
@@ -108,13 +107,20 @@ class Exchange:
         if self._max_delay is not None:
             response.writer.set_delay(self._max_delay)
 
-    # The app's `send`.
+    # The app's `receive` and `send`. Plain functions: what passes through costs no coroutine.
+
+    def receive(self) -> Awaitable[Message]:
+        """The `receive` that the app is given."""
+        return self.receiver.receive()
+
+    @property
+    def receiver(self) -> Receiver:
+        if self._receiver is None:
+            self._receiver = Receiver(self._server_receive, self._scheduler)
+        return self._receiver
 
     def send(self, message: Message) -> Awaitable[None]:
-        """The `send` that the app is given.
-
-        A plain function: what passes through costs no coroutine of ours.
-        """
+        """The `send` that the app is given."""
         state = self.state
         if state is State.STREAMING:
             assert self._response is not None  # made with the state
@@ -123,7 +129,8 @@ class Exchange:
         if kind == "http.response.start":
             if state is State.AWAITING or state is State.ABANDONED:
                 headers = message.get("headers", ())
-                if not isinstance(headers, list | tuple):  # looking at an iterator uses it up
+                if type(headers) is not list and type(headers) is not tuple:
+                    # It may be an iterator, which looking at it would use up.
                     message = {**message, "headers": list(headers)}
                 if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
@@ -176,7 +183,7 @@ class Exchange:
 
     def client_left(self) -> None:
         if self.state is State.COMPLETED:
-            self._receiver.hand_over()
+            self.receiver.hand_over()
         elif self.state is State.ENDING:
             self._last_write = Alarm(self._scheduler, self._last_write_due)
             self._last_write.ring_at(self._scheduler.time() + LAST_WRITE_TIME)
@@ -184,7 +191,7 @@ class Exchange:
             self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
 
     def receive_cancelled(self) -> None:
-        self._host.on_outside_cancel(self.server_cancelled)
+        self.host.on_outside_cancel(self.server_cancelled)
 
     # How it ends.
 
@@ -202,29 +209,36 @@ class Exchange:
         )
 
     @property
+    def host(self) -> Host:
+        """The task of the request. For one that neither streams nor has a token, nobody asks."""
+        if self._host is None:
+            self._host = self._scheduler.host(self._task)
+        return self._host
+
+    @property
     def ending(self) -> Ending:
         if self._ending is None:
             with _lock:  # threads may ask for the token
                 if self._ending is None:
                     self._ending = Ending(
                         self._scheduler,
-                        self._host,
+                        self.host,
                         self._options.grace_period,
-                        hand_over=self._receiver.hand_over,
-                        app_waits=lambda: self._receiver.app_waits,
+                        hand_over=self.receiver.hand_over,
+                        app_waits=lambda: self.receiver.app_waits,
                         streams=lambda: self.state is State.CLOSED,
                     )
         return self._ending
 
     def _watch(self) -> None:
         if self.state is not State.COMPLETED:
-            self._receiver.watch(self)
+            self.receiver.watch(self)
 
     def move(self, state: State) -> None:
         """The one place where the state changes."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
-        if state is State.COMPLETED:
+        if state is State.COMPLETED and self._receiver is not None:
             self._receiver.unwatch()
 
     def _last_write_due(self, now: float) -> float | None:
@@ -245,13 +259,13 @@ class Exchange:
             self.move(State.ABANDONED)
         elif self.state is not State.PASSING:
             self.move(State.CLOSED)
-        if self._receiver.app_waits:
+        if self.receiver.app_waits:
             self._excuse = Excuse.DUE
         ending.begin(cause)
         response = self._response
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
             response.abort()
-        self._receiver.give_up()
+        self.receiver.give_up()
         # A `send` that waits in here goes first, and tells the app itself: the generator must be
         # out of our hands, and at an await of its own, when the framework cancels it.
         if ending.asked or response is None or not response.held:
@@ -276,15 +290,15 @@ class Exchange:
         ending = self.ending
         cause = ending.cause
         assert cause is not None  # of a state that is closed
-        if self._excuse is Excuse.NONE and self._receiver.app_waits:
+        if self._excuse is Excuse.NONE and self.receiver.app_waits:
             self._excuse = Excuse.DUE
         if self._excuse is Excuse.DUE:
             self._excuse = Excuse.USED
             if not (held and ending.asked):
-                self._receiver.hand_over()
+                self.receiver.hand_over()
             return
         if not ending.asked:
-            self._receiver.hand_over()
+            self.receiver.hand_over()
         if cause.apps_fault and cause.error is not None:
             self._app_knows = True
             raise cause.error
@@ -301,20 +315,20 @@ class Exchange:
     # When the app has ended.
 
     @property
-    def untouched(self) -> bool:
-        """Whether the request has come and gone with nothing to clean up."""
-        return self._ending is None and self._response is None
+    def touched(self) -> bool:
+        """Whether there is something to clean up, or to report."""
+        return self._ending is not None or self._response is not None
 
     async def settle(self, *, cancelled: bool) -> bool:
         """Clean up after the app. Whether the cancellation that ended it was none but our own."""
         for error in self._raised or ():
             let_go_of_frames(error)
-        ours = await self._host.absorb(running=not cancelled)
+        ours = await self.host.absorb(running=not cancelled)
         if cancelled and not ours:
             self.server_cancelled()
         if self._ending is not None:
             self._ending.stop()  # there is no app left to cancel
-        await self._host.absorb(running=True)  # what a callback of the token may have asked for
+        await self.host.absorb(running=True)  # what a callback of the token may have asked for
         response = self._response
         try:
             if response is not None and not response.writer.over:
@@ -325,7 +339,7 @@ class Exchange:
             self.stop()
         if not self._stopped:
             with anyio.CancelScope(shield=True):
-                await self._receiver.join(CLEANUP_TIME)
+                await self.receiver.join(CLEANUP_TIME)
                 if response is not None:
                     await response.writer.join(CLEANUP_TIME)
             if not self._stopped:
@@ -334,13 +348,13 @@ class Exchange:
 
     @property
     def _stopped(self) -> bool:
-        return self._receiver.stopped and (self._response is None or self._response.writer.stopped)
+        return self.receiver.stopped and (self._response is None or self._response.writer.stopped)
 
     def stop(self) -> None:
         """Write and watch no more. What is left of our tasks ends by itself."""
         if self._response is not None:
             self._response.abort()
-        self._receiver.stop()
+        self.receiver.stop()
         if self._last_write is not None:
             self._last_write.stop()
         if self._ending is not None:

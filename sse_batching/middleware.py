@@ -99,34 +99,34 @@ class SSEBatchingMiddleware:
         ):
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send, self._options, scheduler())
+        loop = scheduler()
+        exchange = Exchange(scope, receive, send, self._options, loop)
         scope[SCOPE_KEY] = exchange
         before = current_exchange.set(exchange)
         try:
-            if exchange.cancel_scope is None:
-                await self.app(scope, exchange.receive, exchange.send)
-            else:
-                with exchange.cancel_scope:
+            if loop.scoped:
+                with exchange.host.scope:
                     await self.app(scope, exchange.receive, exchange.send)
+            else:
+                await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            swallowed = await self._ended(exchange, error)
+            swallowed = exchange.touched and await self._ended(exchange, error)
             if swallowed or not isinstance(error, Exception):
                 let_go_of_frames(error)
             if not swallowed:
                 raise
             logger.debug("stream %s: what followed from its end: %r", exchange.id, error)
         else:
-            await self._ended(exchange, None)
+            if exchange.touched:
+                await self._ended(exchange, None)
         finally:
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
-        if exchange.mistake is not None:
+        if exchange.touched and exchange.mistake is not None:
             raise exchange.mistake
 
     async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
         """The app has ended: clean up and report. Whether what it raised goes no further."""
-        if exchange.untouched:
-            return False
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
         if error is not None and not isinstance(error, Exception) and not cancelled:
             # GeneratorExit, KeyboardInterrupt: no time, and no loop perhaps, to await anything.

@@ -295,7 +295,8 @@ async def test_a_request_whose_client_left_before_its_response_has_a_report() ->
     assert (report.chunks, report.time_to_first_chunk, report.recorded_all) == (0, None, True)
 
 
-async def test_on_close_has_its_time_when_the_server_cancels() -> None:
+@pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
+async def test_on_close_has_its_time_when_the_server_cancels(by_scope: bool) -> None:
     """To keep a partial answer takes a moment: it is not cut off by the cancellation that it is
     about, unless it takes longer than the grace period."""
     kept: list[str] = []
@@ -309,10 +310,11 @@ async def test_on_close_has_its_time_when_the_server_cancels() -> None:
         await emit(b"a")
         await anyio.sleep(1000)
 
-    server = AsTask(SSEBatchingMiddleware(streaming(work), on_close=keep, grace_period=2))
-    async with Conversation(server) as talk:
+    app = SSEBatchingMiddleware(streaming(work), on_close=keep, grace_period=2)
+    server = AsTask(app)
+    async with Conversation(app if by_scope else server) as talk:
         await advance(1)
-        server.task.cancel()
+        talk.cancel() if by_scope else server.task.cancel()
         await talk.ended()
     assert kept == ["incomplete"]
-    assert server.task.cancelled()
+    assert by_scope or server.task.cancelled()

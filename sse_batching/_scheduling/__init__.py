@@ -45,8 +45,8 @@ class Host(Protocol):
     """The task in which the server runs the app, and the cancellations that it is under."""
 
     @property
-    def scope(self) -> AbstractContextManager[Any] | None:
-        """Something to run the app in, where the loop needs it for `cancel`."""
+    def scope(self) -> AbstractContextManager[Any]:
+        """What the app is run in, on a loop that is `scoped`."""
 
     def cancel(self) -> None:
         """Cancel the app."""
@@ -117,8 +117,15 @@ class Scheduler(Protocol):
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
         """Start a task that belongs to nobody: whoever spawns it has to `cancel` and `join` it."""
 
-    def host(self) -> Host:
-        """The task that is running."""
+    @property
+    def scoped(self) -> bool:
+        """Whether a host needs its `scope` to be able to cancel."""
+
+    def current(self) -> Any:
+        """The task that is running, for `host`."""
+
+    def host(self, task: Any = None) -> Host:
+        """The host that this task is; None: the running one."""
 
     def parker(self) -> Parker:
         """A place to wait."""
@@ -133,6 +140,7 @@ class Scheduler(Protocol):
         """
 
 
+_last: AsyncioScheduler | None = None  # nearly always the right one, and found without a search
 _local = threading.local()
 
 
@@ -144,10 +152,14 @@ def scheduler() -> Scheduler:
         from ._trio import trio_scheduler  # asyncio needs no trio to be installed
 
         return trio_scheduler()
-    known: AsyncioScheduler | None = getattr(_local, "scheduler", None)
-    if known is None or known.loop is not loop:
-        known = _local.scheduler = AsyncioScheduler(loop)
-    return known
+    global _last
+    found = _last
+    if found is None or found.loop is not loop:
+        found = getattr(_local, "scheduler", None)
+        if found is None or found.loop is not loop:
+            found = _local.scheduler = AsyncioScheduler(loop)
+        _last = found
+    return found
 
 
 class Alarm:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -14,6 +14,9 @@ import anyio
 
 class AsyncioScheduler:
     """See `Scheduler`."""
+
+    scoped = False
+    current = staticmethod(asyncio.current_task)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -33,8 +36,8 @@ class AsyncioScheduler:
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> AsyncioTask:
         return AsyncioTask(self.loop.create_task(function()))
 
-    def host(self) -> AsyncioHost:
-        return AsyncioHost(asyncio.current_task())
+    def host(self, task: asyncio.Task[Any] | None = None) -> AsyncioHost:
+        return AsyncioHost(asyncio.current_task() if task is None else task)
 
     def parker(self) -> AsyncioParker:
         return AsyncioParker(self.loop)
@@ -78,10 +81,10 @@ class AsyncioHost:
     Why not an anyio `CancelScope` around every request: docs/performance.md has the price.
     """
 
-    __slots__ = ("_before", "_own", "_task", "scope")
+    __slots__ = ("_before", "_own", "_task")
+    scope = nullcontext()
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
-        self.scope = None
         self._task = task
         self._before = task.cancelling() if task is not None else 0
         self._own = 0  # cancellations that this package, or a callback of the token, asked for

@@ -26,6 +26,8 @@ def trio_scheduler() -> TrioScheduler:
 class TrioScheduler:
     """See `Scheduler`."""
 
+    scoped = True
+
     def __init__(self) -> None:
         self.time = trio.current_time
         self._token = trio.lowlevel.current_trio_token()
@@ -50,8 +52,11 @@ class TrioScheduler:
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> TrioTask:
         return TrioTask(function)
 
-    def host(self) -> TrioHost:
+    def current(self) -> TrioHost:
         return TrioHost()
+
+    def host(self, task: TrioHost | None = None) -> TrioHost:
+        return TrioHost() if task is None else task
 
     def parker(self) -> TrioParker:
         return TrioParker()

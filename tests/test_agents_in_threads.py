@@ -1,0 +1,158 @@
+"""A task can be cancelled; a thread has to be asked. The token asks it (F7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sse_batching import SSEBatchingMiddleware, StreamCancelled, current_token, get_token
+from sse_batching.testing import Conversation
+from tests.support.apps import chunk, last, start
+from tests.support.endings import AsTask
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 2.0
+
+
+def wait_for_the_token() -> bool:
+    return current_token().wait(PATIENCE)
+
+
+def look_at_the_token() -> bool:
+    """An agent between its steps."""
+    token = current_token()
+    for _ in range(int(PATIENCE * 1000)):
+        if token.cancelled:
+            return True
+        token.wait(0.001)
+    return False
+
+
+def be_stopped_by_the_token() -> bool:
+    token = current_token()
+    token.wait(PATIENCE)
+    try:
+        token.raise_if_cancelled()
+    except StreamCancelled:
+        return True
+    return False
+
+
+class Agent:
+    """An app whose work is done by a blocking function in a thread."""
+
+    def __init__(self, work: Callable[[], bool], *, streams: bool = True) -> None:
+        self._work = work
+        self._streams = streams
+        self.started = anyio.Event()
+        self._stopped: SimpleQueue[bool] = SimpleQueue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._streams:
+            await send(start())
+            await send(chunk(b"data: 1\n\n"))
+        await run_in_threadpool(self.run)
+        if self._streams:
+            await send(last())
+
+    def run(self) -> None:
+        current_token()
+        anyio.from_thread.run_sync(self.started.set)
+        self._stopped.put(self._work())
+
+    async def stopped(self) -> bool:
+        """Wait for the end of the work; whether it was the token that ended it."""
+        return await run_in_threadpool(self._stopped.get, timeout=2 * PATIENCE)
+
+
+@pytest.mark.parametrize("streams", [True, False], ids=["stream", "no-stream"])
+@pytest.mark.parametrize(
+    "work",
+    [wait_for_the_token, look_at_the_token, be_stopped_by_the_token],
+    ids=["wait", "cancelled", "raise_if_cancelled"],
+)
+async def test_a_thread_learns_that_its_client_has_left(
+    work: Callable[[], bool], streams: bool
+) -> None:
+    """It finds the token by the context of the request, and may be the first to ask for it."""
+    agent = Agent(work, streams=streams)
+    async with Conversation(SSEBatchingMiddleware(agent)) as talk:
+        await agent.started.wait()
+        talk.leave()
+        await talk.ended()
+    assert await agent.stopped()
+    assert talk.error is None
+
+
+async def test_a_thread_of_another_pool_finds_the_token_by_the_scope() -> None:
+    """Where no context goes, the scope does."""
+    stopped: list[bool] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(start())
+
+            def work() -> bool:
+                token = get_token(scope)
+                loop.call_soon_threadsafe(talk.leave)
+                return token.wait(PATIENCE)
+
+            loop = asyncio.get_running_loop()
+            stopped.append(await loop.run_in_executor(pool, work))
+
+        async with Conversation(SSEBatchingMiddleware(app)) as talk:
+            await talk.ended()
+    assert stopped == [True]
+    assert talk.error is None
+
+
+async def test_a_thread_learns_it_behind_a_base_http_middleware() -> None:
+    """That has a `receive` of its own, and hands the disconnect on."""
+
+    async def dispatch(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    agent = Agent(wait_for_the_token)
+    app: ASGIApp = BaseHTTPMiddleware(SSEBatchingMiddleware(agent), dispatch)
+    async with Conversation(app) as talk:
+        await agent.started.wait()
+        talk.leave()
+        await talk.ended()
+    assert await agent.stopped()
+
+
+async def test_a_thread_learns_that_the_task_of_its_request_was_cancelled() -> None:
+    """The task goes, the thread stays: the token reaches it."""
+    agent = Agent(wait_for_the_token)
+    server = AsTask(SSEBatchingMiddleware(agent))
+    async with Conversation(server) as talk:
+        await agent.started.wait()
+        server.task.cancel()
+        await talk.ended()
+    assert server.task.cancelled()
+    assert await agent.stopped()
+
+
+async def test_a_thread_learns_that_the_scope_around_its_request_was_cancelled() -> None:
+    """anyio waits for the thread before anything else hears of the cancellation: the thread must
+    not have to wait for that."""
+    agent = Agent(wait_for_the_token)
+    async with Conversation(SSEBatchingMiddleware(agent)) as talk:
+        await agent.started.wait()
+        talk.cancel()
+        await talk.ended()
+    assert await agent.stopped()
