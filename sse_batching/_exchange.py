@@ -368,10 +368,10 @@ class Exchange:
             return None
         now = self._scheduler.time()
         outcome: Outcome = "failed"
-        if self.state is State.COMPLETED:
+        if cause is not None:
+            outcome = "failed" if cause.apps_fault else "incomplete"
+        elif self.state is State.COMPLETED:
             outcome = "completed"
-        elif cause is not None and not cause.apps_fault:
-            outcome = "incomplete"
         closed_at = ending.began if ending is not None else None
         coalescer = response.coalescer if response is not None else Coalescer(0, 1)
         first = coalescer.stream_began

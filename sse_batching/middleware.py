@@ -137,7 +137,7 @@ class SSEBatchingMiddleware:
         # A second cancellation cuts the cleaning up short; the first one goes on.
         with suppress(anyio.get_cancelled_exc_class()) if cancelled else nullcontext():
             ours = await exchange.settle(cancelled=cancelled)
-        report = exchange.report(error)
+        report = exchange.report(None if ours else error)
         on_close = self._options.on_close
         if report is not None and on_close is not None:
             limit = anyio.move_on_after(self._options.grace_period, shield=True)

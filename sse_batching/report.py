@@ -29,7 +29,7 @@ class StreamReport:
     error: BaseException | None
     """What the failing write, or else the app, raised."""
     chunks: int
-    """Body messages of the app that were accepted."""
+    """Body messages of the app that were accepted, but for empty ones."""
     bytes_in: int
     """Bytes in them."""
     writes: int

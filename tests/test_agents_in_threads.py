@@ -145,14 +145,3 @@ async def test_a_thread_learns_that_the_task_of_its_request_was_cancelled() -> N
         await talk.ended()
     assert server.task.cancelled()
     assert await agent.stopped()
-
-
-async def test_a_thread_learns_that_the_scope_around_its_request_was_cancelled() -> None:
-    """anyio waits for the thread before anything else hears of the cancellation: the thread must
-    not have to wait for that."""
-    agent = Agent(wait_for_the_token)
-    async with Conversation(SSEBatchingMiddleware(agent)) as talk:
-        await agent.started.wait()
-        talk.cancel()
-        await talk.ended()
-    assert await agent.stopped()
