@@ -20,7 +20,18 @@ from ._options import Options, check_seconds
 from ._policy import ends_response, is_batched
 from ._receiving import Receiver
 from ._scheduling import MAX_TURN, Alarm, Host, Scheduler
-from ._states import TRANSITIONS, Excuse, State
+from ._states import (
+    ABANDONED,
+    AWAITING,
+    CLOSED,
+    COMPLETED,
+    ENDING,
+    PASSING,
+    STREAMING,
+    TRANSITIONS,
+    Excuse,
+    State,
+)
 from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
 from ._typing import Message, Receive, Scope, Send
 from .cancellation import CancellationToken
@@ -48,7 +59,7 @@ class Exchange:
     """One request and its response, and the only owner of their state."""
 
     # Defaults on the class: most requests end without ever touching these.
-    state = State.AWAITING
+    state = AWAITING
     _receiver: Receiver | None = None
     _host: Host | None = None
     _ending: Ending | None = None
@@ -83,14 +94,14 @@ class Exchange:
     @property
     def token(self) -> CancellationToken:
         token = self.ending.token
-        if not self.receiver.watched and self.state is not State.COMPLETED:
+        if not self.receiver.watched and self.state is not COMPLETED:
             self._scheduler.run_in_loop(self._watch)
         return token
 
     async def flush(self) -> None:
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             self.refuse()
-        elif self.state is State.STREAMING and self._response is not None:
+        elif self.state is STREAMING and self._response is not None:
             await self._response.flush()
 
     def configure(self, max_delay: float | None, enabled: bool | None) -> None:
@@ -122,24 +133,24 @@ class Exchange:
     def send(self, message: Message) -> Awaitable[None]:
         """The `send` that the app is given."""
         state = self.state
-        if state is State.STREAMING:
+        if state is STREAMING:
             assert self._response is not None  # made with the state
             return self._response.send(message)
         kind = message.get("type")
         if kind == "http.response.start":
-            if state is State.AWAITING or state is State.ABANDONED:
+            if state is AWAITING or state is ABANDONED:
                 headers = message.get("headers", ())
                 if type(headers) is not list and type(headers) is not tuple:
                     # It may be an iterator, which looking at it would use up.
                     message = {**message, "headers": list(headers)}
                 if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
-                self.move(State.PASSING)
-        elif state is State.PASSING:
+                self.move(PASSING)
+        elif state is PASSING:
             if ends_response(message):
                 # Before the write: during it the server already says `http.disconnect`.
-                self.move(State.COMPLETED)
-        elif state is State.CLOSED or state is State.ENDING:
+                self.move(COMPLETED)
+        elif state is CLOSED or state is ENDING:
             return self._send_late(message)
         if self._ending is None:
             return self._server_send(message)
@@ -155,12 +166,12 @@ class Exchange:
             raise
 
     async def _start(self, message: Message) -> None:
-        if self.state is State.ABANDONED:
-            self.move(State.CLOSED)
+        if self.state is ABANDONED:
+            self.move(CLOSED)
             self.ending.tell_app()
             self.refuse()
             return
-        self.move(State.STREAMING)
+        self.move(STREAMING)
         response = self._response = BatchedResponse(
             self, self._server_send, message, self._options, self._scheduler
         )
@@ -170,9 +181,9 @@ class Exchange:
 
     async def _send_late(self, message: Message) -> None:
         """A send of a stream that is closed, or is just ending in another task."""
-        if self.state is not State.CLOSED and self._response is not None:
+        if self.state is not CLOSED and self._response is not None:
             await self._response.writer.line_up()
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             if self._scheduler.in_turn(self._scheduler.time()) > MAX_TURN:
                 await anyio.lowlevel.checkpoint()  # an app that takes no refusal
             self.refuse()
@@ -182,9 +193,9 @@ class Exchange:
     # What the reader tells (`_receiving.Watcher`).
 
     def client_left(self) -> None:
-        if self.state is State.COMPLETED:
+        if self.state is COMPLETED:
             self.receiver.hand_over()
-        elif self.state is State.ENDING:
+        elif self.state is ENDING:
             self._last_write = Alarm(self._scheduler, self._last_write_due)
             self._last_write.ring_at(self._scheduler.time() + LAST_WRITE_TIME)
         else:
@@ -226,23 +237,23 @@ class Exchange:
                         self._options.grace_period,
                         hand_over=self.receiver.hand_over,
                         app_waits=lambda: self.receiver.app_waits,
-                        streams=lambda: self.state is State.CLOSED,
+                        streams=lambda: self.state is CLOSED,
                     )
         return self._ending
 
     def _watch(self) -> None:
-        if self.state is not State.COMPLETED:
+        if self.state is not COMPLETED:
             self.receiver.watch(self)
 
     def move(self, state: State) -> None:
         """The one place where the state changes."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
-        if state is State.COMPLETED and self._receiver is not None:
+        if state is COMPLETED and self._receiver is not None:
             self._receiver.unwatch()
 
     def _last_write_due(self, now: float) -> float | None:
-        if self.state is State.ENDING:
+        if self.state is ENDING:
             self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
         return None
 
@@ -253,12 +264,12 @@ class Exchange:
     def close(self, cause: Cause) -> None:
         """End the request before its time. The first cause counts."""
         ending = self.ending
-        if ending.cause is not None or self.state is State.COMPLETED:
+        if ending.cause is not None or self.state is COMPLETED:
             return
-        if self.state is State.AWAITING:
-            self.move(State.ABANDONED)
-        elif self.state is not State.PASSING:
-            self.move(State.CLOSED)
+        if self.state is AWAITING:
+            self.move(ABANDONED)
+        elif self.state is not PASSING:
+            self.move(CLOSED)
         if self.receiver.app_waits:
             self._excuse = Excuse.DUE
         ending.begin(cause)
@@ -370,7 +381,7 @@ class Exchange:
         outcome: Outcome = "failed"
         if cause is not None:
             outcome = "failed" if cause.apps_fault else "incomplete"
-        elif self.state is State.COMPLETED:
+        elif self.state is COMPLETED:
             outcome = "completed"
         closed_at = ending.began if ending is not None else None
         coalescer = response.coalescer if response is not None else Coalescer(0, 1)

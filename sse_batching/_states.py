@@ -29,6 +29,15 @@ class State(IntEnum):
     """The client is lost. Nothing more is written, and the app's `send` refuses."""
 
 
+# For code that runs for every message: CPython 3.11 looks a member up by way of a Python function.
+AWAITING: Final = State.AWAITING
+ABANDONED: Final = State.ABANDONED
+PASSING: Final = State.PASSING
+STREAMING: Final = State.STREAMING
+ENDING: Final = State.ENDING
+COMPLETED: Final = State.COMPLETED
+CLOSED: Final = State.CLOSED
+
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.AWAITING: frozenset({State.ABANDONED, State.PASSING, State.STREAMING}),
     # The response of an app that did not stop: one that does not stream may as well pass.

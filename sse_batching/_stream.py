@@ -14,7 +14,7 @@ from ._ending import Cause
 from ._options import Options
 from ._policy import ends_response, takes_comments
 from ._scheduling import MAX_TURN, Scheduler
-from ._states import State
+from ._states import CLOSED, COMPLETED, ENDING, STREAMING, State
 from ._typing import HTTPResponseBodyEvent, Message, Send
 from ._writing import BatchWriter
 from .reasons import CancelReason
@@ -92,7 +92,7 @@ class BatchedResponse:
         writer, coalescer = self.writer, self.coalescer
         if not writer.accepting:  # another task of the app's was here first
             await self._hold(writer.line_up())
-        if self._owner.state is not State.STREAMING:
+        if self._owner.state is not STREAMING:
             await self._owner.send(message)
             return
         body = message.get("body")
@@ -126,7 +126,7 @@ class BatchedResponse:
         if body:
             self._record(body)
             self.coalescer.add(body, self._scheduler.time())
-        self._owner.move(State.ENDING)
+        self._owner.move(ENDING)
         await self.deliver(message, last=True)
 
     async def _send_unusual(self, message: Message) -> None:
@@ -144,7 +144,7 @@ class BatchedResponse:
                 return
             self._record(body)
         if ends_response(message):
-            self._owner.move(State.ENDING)
+            self._owner.move(ENDING)
         size = len(body) if isinstance(body, bytes) else 0
         has_body = is_body or message["type"] == "http.response.zerocopysend"
         await self.deliver(message, size=size if has_body else None)
@@ -167,14 +167,14 @@ class BatchedResponse:
         try:
             await wait
         except Exception:
-            if self._owner.state is not State.CLOSED:
+            if self._owner.state is not CLOSED:
                 raise  # the server refuses what the app sends: the app's own affair
         except BaseException as cancellation:
             self._owner.raising(cancellation)
             raise
         finally:
             self.held -= 1
-        if self._owner.state is State.CLOSED:
+        if self._owner.state is CLOSED:
             self._owner.refuse(held=True)
 
     def _record(self, body: bytes) -> None:
@@ -214,8 +214,8 @@ class BatchedResponse:
         return self._server_send(message)
 
     def last_written(self) -> None:
-        if self._owner.state is State.ENDING:
-            self._owner.move(State.COMPLETED)
+        if self._owner.state is ENDING:
+            self._owner.move(COMPLETED)
 
     def write_failed(self, error: BaseException, *, told: bool) -> None:
         if is_disconnect(error):
