@@ -261,6 +261,8 @@ class BatchWriter(Generic[T]):
             return
         finally:
             self._write_began = None
+        if self.over:  # given up, and counted as lost, before a server that cannot be cancelled
+            return
         self._write_ended = self._time()
         self._coalescer.sent()
         if size is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import (
     CancelReason,
@@ -318,3 +320,28 @@ async def test_on_close_has_its_time_when_the_server_cancels(by_scope: bool) -> 
         await talk.ended()
     assert kept == ["incomplete"]
     assert by_scope or server.task.cancelled()
+
+
+async def test_a_write_that_was_given_up_counts_once() -> None:
+    """On a server whose `send` cannot be cancelled (hypercorn on trio) it may succeed in the end:
+    what the client did not wait for is undelivered all the same."""
+    reports: list[StreamReport] = []
+
+    async def stubborn(index: int, message: Message) -> None:
+        if message.get("body"):
+            ends = anyio.current_time() + 0.5
+            while anyio.current_time() < ends:
+                with suppress(asyncio.CancelledError):
+                    await advance(ends - anyio.current_time())
+
+    async def work(emit: Emit) -> None:
+        await emit(b"data: 1\n\n")
+        await current_token().wait_async()
+
+    app = SSEBatchingMiddleware(streaming(work), on_close=reports.append)
+    async with Conversation(app, on_send=stubborn) as talk:
+        await advance(0.25)
+        talk.leave()
+        await talk.ended()
+    (report,) = reports
+    assert (report.bytes_in, report.bytes_sent, report.bytes_undelivered) == (9, 0, 9)
