@@ -43,7 +43,7 @@ class Ending:
         *,
         hand_over: Callable[[], None],
         app_waits: Callable[[], bool],
-        streams: Callable[[], bool],
+        must_stop: Callable[[], bool],
     ) -> None:
         self.cause: Cause | None = None
         self.began: float | None = None
@@ -53,7 +53,7 @@ class Ending:
         self._grace_period = grace_period
         self._hand_over = hand_over
         self._app_waits = app_waits
-        self._streams = streams
+        self._must_stop = must_stop
         self._token: CancellationToken | None = None
         self._alarm = Alarm(scheduler, self._grace_over)
 
@@ -74,15 +74,12 @@ class Ending:
                 self._token.cancel(*self.cause[:3])
         return self._token
 
-    def begin(self, cause: Cause) -> bool:
-        """Take this for the cause, unless there is one, and cancel the token. Whether it was."""
-        if self.cause is not None:
-            return False
+    def begin(self, cause: Cause) -> None:
+        """Take this for the cause, of a request that has none yet, and cancel the token."""
         self.cause = cause
         self.began = self._scheduler.time()
         if (token := self._token) is not None:
             self._host.watching(lambda: token.cancel(*cause[:3]))
-        return True
 
     def tell_app(self) -> None:
         """Hand the disconnect over, at once or when the grace period is over."""
@@ -101,7 +98,7 @@ class Ending:
         last_call = self.began + self._grace_period + FRAMEWORK_TIME
         told_now = self._app_waits()
         self._hand_over()
-        if self._streams():
+        if self._must_stop():
             if told_now and now < last_call:
                 return last_call
             self._host.cancel()

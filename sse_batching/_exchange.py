@@ -13,7 +13,6 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
-from ._aftermath import let_go_of_frames
 from ._coalescing import Coalescer
 from ._ending import Cause, Ending
 from ._options import Options, check_seconds
@@ -70,6 +69,8 @@ class Exchange:
     _last_write: Alarm | None = None
     _raised: deque[BaseException] | None = None
     _excuse = Excuse.NONE
+    over = False
+    """Whether the app has ended, and the middleware with it."""
     _app_knows = False  # of a mistake of its own that was found in the background
 
     def __init__(
@@ -88,7 +89,7 @@ class Exchange:
     @property
     def id(self) -> str:
         if self._id is None:
-            self._id = secrets.token_hex(16)
+            self._id = self.__dict__.setdefault("_id", secrets.token_hex(16))
         return self._id
 
     @property
@@ -127,7 +128,9 @@ class Exchange:
     @property
     def receiver(self) -> Receiver:
         if self._receiver is None:
-            self._receiver = Receiver(self._server_receive, self._scheduler)
+            # One step: a thread that asks for the token may want it at the same time.
+            new = Receiver(self._server_receive, self._scheduler)
+            self._receiver = self.__dict__.setdefault("_receiver", new)
         return self._receiver
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -136,8 +139,9 @@ class Exchange:
         if state is STREAMING:
             assert self._response is not None  # made with the state
             return self._response.send(message)
-        kind = message.get("type")
-        if kind == "http.response.start":
+        if state is CLOSED or state is ENDING:
+            return self._send_late(message)
+        if message.get("type") == "http.response.start":
             if state is AWAITING or state is ABANDONED:
                 headers = message.get("headers", ())
                 if type(headers) is not list and type(headers) is not tuple:
@@ -146,12 +150,9 @@ class Exchange:
                 if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
                 self.move(PASSING)
-        elif state is PASSING:
-            if ends_response(message):
-                # Before the write: during it the server already says `http.disconnect`.
-                self.move(COMPLETED)
-        elif state is CLOSED or state is ENDING:
-            return self._send_late(message)
+        elif state is PASSING and ends_response(message):
+            # Before the write: during it the server already says `http.disconnect`.
+            self.move(COMPLETED)
         if self._ending is None:
             return self._server_send(message)
         return self._send_passing(message)
@@ -165,19 +166,18 @@ class Exchange:
                 self.close(Cause(CancelReason.SEND_FAILED, DISCONNECTED, error))
             raise
 
-    async def _start(self, message: Message) -> None:
+    def _start(self, message: Message) -> Awaitable[None]:
         if self.state is ABANDONED:
             self.move(CLOSED)
             self.ending.tell_app()
-            self.refuse()
-            return
+            return self._send_late(message)
         self.move(STREAMING)
         response = self._response = BatchedResponse(
             self, self._server_send, message, self._options, self._scheduler
         )
         self._configure(response)
         self._watch()
-        await response.deliver(message)
+        return response.deliver(message)
 
     async def _send_late(self, message: Message) -> None:
         """A send of a stream that is closed, or is just ending in another task."""
@@ -207,7 +207,7 @@ class Exchange:
     # How it ends.
 
     @property
-    def closed(self) -> bool:
+    def ended_early(self) -> bool:
         """Whether the request has ended before its time."""
         return self._ending is not None and self._ending.cause is not None
 
@@ -223,7 +223,7 @@ class Exchange:
     def host(self) -> Host:
         """The task of the request. For one that neither streams nor has a token, nobody asks."""
         if self._host is None:
-            self._host = self._scheduler.host(self._task)
+            self._host = self.__dict__.setdefault("_host", self._scheduler.host(self._task))
         return self._host
 
     @property
@@ -237,12 +237,13 @@ class Exchange:
                         self._options.grace_period,
                         hand_over=self.receiver.hand_over,
                         app_waits=lambda: self.receiver.app_waits,
-                        streams=lambda: self.state is CLOSED,
+                        must_stop=lambda: self.state is CLOSED,
                     )
         return self._ending
 
     def _watch(self) -> None:
-        if self.state is not COMPLETED:
+        if self.state is not COMPLETED and not self.over:
+            self._host = self.host  # from here on it counts who cancels the task
             self.receiver.watch(self)
 
     def move(self, state: State) -> None:
@@ -272,7 +273,12 @@ class Exchange:
             self.move(CLOSED)
         if self.receiver.app_waits:
             self._excuse = Excuse.DUE
-        ending.begin(cause)
+        try:
+            ending.begin(cause)
+        finally:  # a callback may have raised KeyboardInterrupt
+            self._after_the_cause(cause, ending)
+
+    def _after_the_cause(self, cause: Cause, ending: Ending) -> None:
         response = self._response
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
             response.abort()
@@ -330,32 +336,43 @@ class Exchange:
         """Whether there is something to clean up, or to report."""
         return self._ending is not None or self._response is not None
 
-    async def settle(self, *, cancelled: bool) -> bool:
-        """Clean up after the app. Whether the cancellation that ended it was none but our own."""
+    async def settle(self, *, cancelled: bool) -> tuple[bool, BaseException | None]:
+        """Clean up after the app, which `cancelled` may have ended.
+
+        Whether that cancellation was none but our own; and a cancellation from outside that came
+        while the rest was written, which the caller has to raise.
+        """
         for error in self._raised or ():
-            let_go_of_frames(error)
+            error.__traceback__ = None  # see `let_go_of_frames`
         ours = await self.host.absorb(running=not cancelled)
         if cancelled and not ours:
             self.server_cancelled()
         if self._ending is not None:
             self._ending.stop()  # there is no app left to cancel
         await self.host.absorb(running=True)  # what a callback of the token may have asked for
+        late: BaseException | None = None
         response = self._response
         try:
             if response is not None and not response.writer.over:
                 # A cancelled request gets a moment to write, whatever is left of it.
                 with anyio.move_on_after(CLEANUP_TIME, shield=True) if cancelled else nullcontext():
                     await response.write_rest()
+        except anyio.get_cancelled_exc_class() as error:
+            self.server_cancelled()
+            late = None if cancelled else error  # the first one goes on already
         finally:
             self.stop()
         if not self._stopped:
-            with anyio.CancelScope(shield=True):
-                await self.receiver.join(CLEANUP_TIME)
-                if response is not None:
-                    await response.writer.join(CLEANUP_TIME)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self.receiver.join(CLEANUP_TIME)
+                    if response is not None:
+                        await response.writer.join(CLEANUP_TIME)
+            except anyio.get_cancelled_exc_class() as error:  # asyncio's come through a shield
+                late = None if cancelled else error
             if not self._stopped:
                 logger.warning("stream %s: the server's `send` cannot be cancelled", self.id)
-        return ours
+        return ours, late
 
     @property
     def _stopped(self) -> bool:

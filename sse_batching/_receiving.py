@@ -146,7 +146,8 @@ class Receiver:
         if message["type"] == "http.disconnect":
             self._over()
             return await self._next()
-        self._reading = Reading.NOBODY
+        if self._reading is Reading.APP:
+            self._reading = Reading.NOBODY
         self._app_call_ended(None)
         return message
 
@@ -209,6 +210,9 @@ class Receiver:
             # The app learns of it where it would have without us: in its next `receive`.
             self._error = error
             self._reading = Reading.OVER
+        finally:
+            if self._reading is Reading.WATCH:  # cancelled by somebody else: the app may read on
+                self._reading = Reading.NOBODY
             self._wake()
 
     def _over(self) -> None:

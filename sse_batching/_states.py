@@ -26,7 +26,8 @@ class State(IntEnum):
     COMPLETED = auto()
     """The last message was delivered: a disconnect is nothing but the end of the request."""
     CLOSED = auto()
-    """The client is lost. Nothing more is written, and the app's `send` refuses."""
+    """The stream is over before its end. The app's `send` refuses, and nothing is added to what is
+    still written (which is nothing, unless the server has cancelled the request)."""
 
 
 # For code that runs for every message: CPython 3.11 looks a member up by way of a Python function.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
@@ -18,8 +17,6 @@ from ._states import CLOSED, COMPLETED, ENDING, STREAMING, State
 from ._typing import HTTPResponseBodyEvent, Message, Send
 from ._writing import BatchWriter
 from .reasons import CancelReason
-
-logger: Final = logging.getLogger("sse_batching")
 
 DISCONNECTED: Final = "SSE client disconnected"
 STALLED: Final = "SSE client does not read any more"
@@ -92,6 +89,8 @@ class BatchedResponse:
         writer, coalescer = self.writer, self.coalescer
         if not writer.accepting:  # another task of the app's was here first
             await self._hold(writer.line_up())
+            if self._owner.state is CLOSED:
+                return  # this one was let off
         if self._owner.state is not STREAMING:
             await self._owner.send(message)
             return
@@ -143,18 +142,23 @@ class BatchedResponse:
                 await self.send({"type": message["type"], "body": body, "more_body": True})
                 return
             self._record(body)
-        if ends_response(message):
-            self._owner.move(ENDING)
         size = len(body) if isinstance(body, bytes) else 0
         has_body = is_body or message["type"] == "http.response.zerocopysend"
-        await self.deliver(message, size=size if has_body else None)
-        self.last_written()
+        ends = ends_response(message)
+        if ends:
+            self._owner.move(ENDING)
+        await self.deliver(message, ends=ends, size=size if has_body else None)
 
     async def deliver(
-        self, message: Message, *, last: bool = False, size: int | None = None
+        self,
+        message: Message,
+        *,
+        last: bool = False,
+        ends: bool = False,
+        size: int | None = None,
     ) -> None:
         """Have what is buffered written, and then the message; return when both are delivered."""
-        await self._hold(self.writer.deliver(message, last=last, size=size))
+        await self._hold(self.writer.deliver(message, last=last, ends=ends, size=size))
 
     async def flush(self) -> None:
         """Have what is buffered written; return when it is delivered."""
@@ -189,8 +193,9 @@ class BatchedResponse:
         """Deliver what is buffered, if the server takes it. Whether it did shows in the figures."""
         try:
             await self.writer.flush()
-        except Exception as error:  # noqa: BLE001 - the app has ended: nobody to raise it to
-            logger.debug("the rest of a stream was refused: %r", error)
+        except Exception as error:  # noqa: BLE001
+            # No `send` is left that could raise it. A disconnect has closed the stream already.
+            self._owner.close(Cause(CancelReason.SEND_FAILED, BROKEN, error, apps_fault=True))
 
     def abort(self) -> None:
         """Write nothing more."""

@@ -41,11 +41,12 @@ class Sink(Protocol[T]):
 class Delivery(Generic[T]):
     """A message that has its place in the order, and somebody who waits until it is delivered."""
 
-    __slots__ = ("done", "error", "last", "message", "size", "waited_for")
+    __slots__ = ("done", "ends", "error", "last", "message", "size", "waited_for")
 
-    def __init__(self, message: T | None, *, last: bool, size: int | None) -> None:
+    def __init__(self, message: T | None, *, last: bool, ends: bool, size: int | None) -> None:
         self.message = message  # None: only what is buffered
-        self.last = last
+        self.last = last  # goes out in one with what is buffered
+        self.ends = ends  # ends the response too, but as it is
         self.size = size  # of the body of one that is not the last; None if it has none
         self.waited_for = True
         self.error: BaseException | None = None
@@ -137,7 +138,12 @@ class BatchWriter(Generic[T]):
             await self._room.wait()
 
     async def deliver(
-        self, message: T | None, *, last: bool = False, size: int | None = None
+        self,
+        message: T | None,
+        *,
+        last: bool = False,
+        ends: bool = False,
+        size: int | None = None,
     ) -> None:
         """Write what is buffered and then the message, and return when both are delivered.
 
@@ -148,7 +154,7 @@ class BatchWriter(Generic[T]):
         if self.over:
             return
         assert self._delivery is None, "one message at a time: line up"
-        delivery = self._delivery = Delivery(message, last=last, size=size)
+        delivery = self._delivery = Delivery(message, last=last, ends=ends, size=size)
         self._parker.unpark()
         try:
             await delivery.done.wait()
@@ -165,15 +171,14 @@ class BatchWriter(Generic[T]):
 
     def abort(self) -> None:
         """Write nothing more, wake all who wait, and cut the write in flight short."""
+        self._end()
+        self._task.cancel()
+
+    def _end(self) -> None:
         self.over = True
-        self.stop_timers()
         if self._delivery is not None:
             self._delivery.done.set()
         self._wake_producers()
-        self._task.cancel()
-
-    def stop_timers(self) -> None:
-        """Drop the timers. The task is not touched."""
         for alarm in (self._flush_alarm, self._stall_alarm, self._keepalive_alarm):
             alarm.stop()
 
@@ -191,12 +196,15 @@ class BatchWriter(Generic[T]):
     async def _run(self) -> None:
         try:
             await self._write_until_last()
-        except Exception as error:  # noqa: BLE001
-            # Not a write: those are caught where they are made. No failure may die in here.
-            self._sink.write_failed(error, told=False)
+        except BaseException as error:
+            # Not a failed write: those are caught where they are made. But no failure may die in
+            # here, and somebody may cancel all the tasks of the loop.
+            if not self.over:
+                self._sink.write_failed(error, told=False)
+            if not isinstance(error, Exception):
+                raise
         finally:
-            self.over = True
-            self.stop_timers()
+            self._end()
 
     async def _write_until_last(self) -> None:
         while True:
@@ -219,8 +227,6 @@ class BatchWriter(Generic[T]):
             assert message is not None  # a last one always has a message
             body = self._coalescer.take(self._time()) if self._coalescer.waiting else b""
             await self._attempt(self._sink.last(body, message), len(body), delivery)
-            if delivery.error is None:
-                self._sink.last_written()
         else:
             if self._coalescer.waiting:
                 await self._write_batch(delivery)
@@ -229,6 +235,8 @@ class BatchWriter(Generic[T]):
                     self._coalescer.passed(delivery.size)
                     self._tail = _UNKNOWN_TAIL
                 await self._attempt(message, delivery.size, delivery)
+        if (delivery.last or delivery.ends) and delivery.error is None and not self.over:
+            self._sink.last_written()
         delivery.done.set()
 
     async def _write_batch(self, delivery: Delivery[T] | None) -> None:

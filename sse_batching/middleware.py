@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Collection
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Final, cast
 
 import anyio
@@ -111,15 +111,17 @@ class SSEBatchingMiddleware:
                 await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             swallowed = exchange.touched and await self._ended(exchange, error)
-            if swallowed or not isinstance(error, Exception):
-                let_go_of_frames(error)
             if not swallowed:
+                if not isinstance(error, Exception):
+                    error.__traceback__ = None  # a cancellation; see `let_go_of_frames`
                 raise
+            let_go_of_frames(error)
             logger.debug("stream %s: what followed from its end: %r", exchange.id, error)
         else:
             if exchange.touched:
                 await self._ended(exchange, None)
         finally:
+            exchange.over = True
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
         if exchange.touched and exchange.mistake is not None:
@@ -133,19 +135,19 @@ class SSEBatchingMiddleware:
             exchange.server_cancelled()
             exchange.stop()
             return False
-        ours = False
-        # A second cancellation cuts the cleaning up short; the first one goes on.
-        with suppress(anyio.get_cancelled_exc_class()) if cancelled else nullcontext():
-            ours = await exchange.settle(cancelled=cancelled)
+        ours, late = await exchange.settle(cancelled=cancelled)
         report = exchange.report(None if ours else error)
         on_close = self._options.on_close
         if report is not None and on_close is not None:
             limit = anyio.move_on_after(self._options.grace_period, shield=True)
-            with limit if cancelled else nullcontext():
+            with limit if cancelled or late is not None else nullcontext():
                 try:
                     result = on_close(report)
                     if inspect.isawaitable(result):
                         await result
                 except Exception:
                     logger.exception("stream %s: on_close failed", exchange.id)
-        return ours or (exchange.closed and error is not None and follows_disconnect(error))
+        if late is not None:
+            raise late
+        follows = error is not None and follows_disconnect(error)
+        return ours or (exchange.ended_early and follows)

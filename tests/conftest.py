@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trio.testing
 import uvloop
 
 from tests.support.virtual_time import VirtualTimeLoop
@@ -16,6 +17,10 @@ from tests.support.virtual_time import VirtualTimeLoop
 VIRTUAL = pytest.param(
     ("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}), id="virtual-time"
 )
+VIRTUAL_TRIO = pytest.param(
+    ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}), id="virtual-time-trio"
+)
+VIRTUAL_TIME = [VIRTUAL, VIRTUAL_TRIO]
 DEBUG = pytest.param(("asyncio", {"debug": True}), id="asyncio-debug")
 UVLOOP = pytest.param(("asyncio", {"loop_factory": uvloop.new_event_loop}), id="uvloop")
 
@@ -28,12 +33,16 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 
 
 EAGER = [pytest.param(("asyncio", {"loop_factory": eager_loop}), id="asyncio-eager")]
+TRIO = pytest.param(("trio", {}), id="trio")
 REAL_TIME = [DEBUG, UVLOOP, *(EAGER if sys.version_info >= (3, 12) else [])]
+
+EVERY_LOOP = [*REAL_TIME, TRIO]
 
 
 @pytest.fixture(params=REAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Tests with real time; a module of tests with virtual time overrides this fixture."""
+    """Tests with real time that are about asyncio. A module whose tests hold on trio too, or that
+    has virtual time, overrides this fixture."""
     return request.param
 
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from sse_batching._scheduling import Alarm, scheduler
-from tests.conftest import REAL_TIME, VIRTUAL
+from tests.conftest import EVERY_LOOP, VIRTUAL
 from tests.support.threads import PATIENCE
 from tests.support.virtual_time import advance
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 on_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL])
 
 
-@pytest.fixture(params=[VIRTUAL, *REAL_TIME])
+@pytest.fixture(params=[VIRTUAL, *EVERY_LOOP])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -16,14 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, StreamReport
 from sse_batching.testing import Conversation
-from tests.conftest import REAL_TIME, VIRTUAL
+from tests.conftest import REAL_TIME, VIRTUAL_TIME
 from tests.support.apps import Emit, chunk, start, streaming
 from tests.support.virtual_time import advance
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -289,3 +289,28 @@ async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
         await talk.ended()
     assert talk.error is None
     assert talk.completed
+
+
+@pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
+async def test_on_close_has_its_time_when_the_server_cancels(by_scope: bool) -> None:
+    """To keep a partial answer takes a moment: it is not cut off by the cancellation that it is
+    about, unless it takes longer than the grace period."""
+    kept: list[str] = []
+
+    async def keep(report: StreamReport) -> None:
+        await advance(1)
+        kept.append(report.outcome)
+        await anyio.sleep_forever()
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await anyio.sleep(1000)
+
+    app = SSEBatchingMiddleware(streaming(work), on_close=keep, grace_period=2)
+    server = AsTask(app)
+    async with Conversation(app if by_scope else server) as talk:
+        await advance(1)
+        talk.cancel() if by_scope else server.task.cancel()
+        await talk.ended()
+    assert kept == ["incomplete"]
+    assert by_scope or server.task.cancelled()

@@ -18,7 +18,7 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import Emit, chunk, ends_at_once, last, start, streaming
 from tests.support.endings import (
     CANCELLED,
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 PAIRS = [pytest.param(*pair, id=f"{pair[0]}-{pair[1]}") for pair in permutations(CAUSES, 2)]
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import REAL_TIME, VIRTUAL
+from tests.conftest import EVERY_LOOP, VIRTUAL
 from tests.support.apps import Emit, chunk, ends_at_once, start, streaming
 from tests.support.virtual_time import advance
 
@@ -37,7 +37,7 @@ async def others_get_on(turns: int = 10) -> None:
             await anyio.sleep(0.001)
 
 
-@pytest.fixture(params=REAL_TIME)
+@pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

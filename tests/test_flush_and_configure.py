@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import ClientDisconnected, SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import Emit, chunk, converse, last, start, streaming, times
 from tests.support.virtual_time import advance
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 DELAY = 0.25
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -18,7 +18,7 @@ from sse_batching import (
     get_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import chunk, last, start
 from tests.support.endings import FAILED, STALLED, Cause
 from tests.support.virtual_time import advance
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 GRACE = 4.0
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from sse_batching import SSEBatchingMiddleware
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import converse, emitting
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

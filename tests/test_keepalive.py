@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import CancelReason, SSEBatchingMiddleware, StreamReport, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import Emit, chunk, converse, emitting, last, start, streaming, times
 from tests.support.event_stream import Event, parse
 from tests.support.virtual_time import advance
@@ -22,7 +22,7 @@ COMMENT = b":\n"
 EVENT = b"data: 1\n\n"
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -197,7 +197,7 @@ async def test_a_comment_finds_out_that_the_client_is_gone() -> None:
         token = current_token()
         began = anyio.current_time()
         await emit(EVENT)
-        await anyio.lowlevel.checkpoint()
+        await talk.until(lambda: talk.bodies)
         talk.fail_writes(BrokenPipeError())
         await token.wait_async()
         told.append((anyio.current_time() - began, token.reason))

@@ -11,14 +11,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import chunk, converse, last, sending, start
 from tests.support.virtual_time import advance
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

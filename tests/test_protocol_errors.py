@@ -18,7 +18,7 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import Emit, chunk, last, sending, start, streaming
 from tests.support.virtual_time import advance
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 TOO_LONG = "Response content longer than Content-Length"
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

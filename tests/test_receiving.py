@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import chunk, converse, last, start
 from tests.support.virtual_time import advance
 
@@ -28,7 +28,7 @@ PART = 65_536
 UPLOAD = [bytes([number % 256]) * PART for number in range(160)]  # 10 MB
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

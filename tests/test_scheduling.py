@@ -11,16 +11,16 @@ import anyio.lowlevel
 import pytest
 
 from sse_batching._scheduling import Interruptible, Scheduler, scheduler
-from tests.conftest import REAL_TIME, VIRTUAL
+from tests.conftest import EVERY_LOOP, VIRTUAL
 from tests.support.threads import PATIENCE, running
 
 pytestmark = pytest.mark.anyio
 
-on_real_time = pytest.mark.parametrize("anyio_backend", REAL_TIME)
+on_real_time = pytest.mark.parametrize("anyio_backend", EVERY_LOOP)
 on_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL])
 
 
-@pytest.fixture(params=[VIRTUAL, *REAL_TIME])
+@pytest.fixture(params=[VIRTUAL, *EVERY_LOOP])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

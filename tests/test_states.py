@@ -10,7 +10,7 @@ from sse_batching._exchange import Exchange
 from sse_batching._options import Options
 from sse_batching._scheduling import scheduler
 from sse_batching._states import TRANSITIONS, State
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 
 MEANING: Final[dict[tuple[State, State], str]] = {
     (State.AWAITING, State.ABANDONED): "the client leaves before the response starts",
@@ -29,7 +29,7 @@ MEANING: Final[dict[tuple[State, State], str]] = {
 EVERY: Final = [(source, target) for source in State for target in State]
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

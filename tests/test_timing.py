@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME
 from tests.support.apps import Emit, chunk, converse, emitting, last, start, streaming, times
 from tests.support.virtual_time import advance
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 DELAY = 0.25
 
 
-@pytest.fixture(params=[VIRTUAL])
+@pytest.fixture(params=VIRTUAL_TIME)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 

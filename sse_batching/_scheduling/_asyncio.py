@@ -99,8 +99,10 @@ class AsyncioHost:
             call()
             return
         before = self._task.cancelling()
-        call()
-        self._own += self._task.cancelling() - before
+        try:
+            call()
+        finally:
+            self._own += self._task.cancelling() - before
 
     def on_outside_cancel(self, then: Callable[[], object]) -> None:
         task = self._task

@@ -1,0 +1,151 @@
+"""What befalls a request while the middleware cleans up after its app, or after that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from sse_batching import (
+    CancellationToken,
+    CancelReason,
+    ClientDisconnected,
+    SSEBatchingMiddleware,
+    Stream,
+    StreamReport,
+    current_stream,
+    current_token,
+)
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL
+from tests.support.apps import chunk, last, start
+from tests.support.virtual_time import advance
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[VIRTUAL])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def test_a_cancellation_while_the_rest_is_written_reaches_token_and_report() -> None:
+    """The app is over, its client slow, and the server shuts down."""
+    reports: list[StreamReport] = []
+    tokens: list[CancellationToken] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        tokens.append(current_token())
+        await send(start())
+        await send(chunk(b"a"))
+        await advance(1)
+        talk.stall()
+        await send(chunk(b"b"))
+
+    async with Conversation(SSEBatchingMiddleware(app, on_close=reports.append)) as talk:
+        await advance(2)
+        talk.cancel()
+        await talk.ended()
+    assert [token.reason for token in tokens] == [CancelReason.SERVER_SHUTDOWN]
+    assert [report.outcome for report in reports] == ["incomplete"]
+
+
+async def test_a_second_start_after_the_end_is_refused_too() -> None:
+    """Whatever is sent to a client that has left is refused."""
+    refused: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await current_token().wait_async()
+        for message in (start(), start(b"text/plain"), last()):
+            try:
+                await send(message)
+            except ClientDisconnected:
+                refused.append(message["type"])
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.until(lambda: talk.sent)
+        talk.leave()
+        await talk.ended()
+    assert len(refused) == 3
+
+
+async def test_somebody_who_cancels_all_tasks_leaves_no_app_waiting() -> None:
+    """The end of a loop cancels our tasks as well: an app whose `send` they had to serve hears."""
+    heard: list[CancelReason] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        talk.stall()
+        before = asyncio.current_task()
+        ours = asyncio.all_tasks() - others - {before}
+        for task in ours:
+            asyncio.get_running_loop().call_later(1, task.cancel)
+        try:
+            await send(chunk(b"x" * 100_000))
+            await send(last())
+        except ClientDisconnected as error:
+            heard.append(error.reason)
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        others = asyncio.all_tasks()
+        await talk.ended()
+    assert heard == [CancelReason.SERVER_SHUTDOWN]
+
+
+async def test_an_exception_of_the_app_keeps_its_traceback() -> None:
+    """Though a refused `send` came between its raising and its leaving the app."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await current_token().wait_async()
+        try:
+            raise ValueError("of the app's own")  # noqa: TRY301
+        except ValueError:
+            with pytest.raises(ClientDisconnected):
+                await send(chunk(b"data: sorry\n\n"))
+            raise
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.until(lambda: talk.sent)
+        talk.leave()
+        await talk.ended()
+    assert talk.error is not None
+    frames = []
+    traceback = talk.error.__traceback__
+    while traceback is not None:
+        frames.append(traceback.tb_frame.f_code.co_qualname)
+        traceback = traceback.tb_next
+    assert any(frame.endswith("app") for frame in frames)
+
+
+async def test_a_token_that_is_asked_for_too_late_starts_nothing() -> None:
+    """A task that outlives its request may ask: nothing of ours comes to life for it."""
+    streams: list[Stream] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        streams.append(current_stream())
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    before = asyncio.all_tasks()
+    assert not streams[0].token.cancelled
+    await anyio.lowlevel.checkpoint()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_start_and_what_follows_may_be_sent_at_once() -> None:
+    """Several sends under way at a time keep the order of their calls, the start among them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.gather(send(start()), send(chunk(b"a")), send(chunk(b"b")))
+        await send(last())
+
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
+    assert talk.sent[0].message["type"] == "http.response.start"
+    assert talk.body == b"ab"
