@@ -20,7 +20,8 @@ from typing import Any, Final
 import pytest
 
 import sse_batching
-import sse_batching.testing
+import sse_batching.testing.httpx
+import sse_batching.testing.httpx2
 from sse_batching import (
     CancellationToken,
     CancelReason,
@@ -155,7 +156,8 @@ def test_the_exceptions_can_be_caught_by_their_kind() -> None:
 
 def documented() -> Iterator[tuple[str, object]]:
     """All that a user can call: public classes and functions, and their public methods."""
-    for module in (sse_batching, sse_batching.testing):
+    testing = sse_batching.testing
+    for module in (sse_batching, testing, testing.httpx, testing.httpx2):
         for name in module.__all__:
             member = getattr(module, name)
             yield name, member

@@ -1,0 +1,52 @@
+"""docs/testing.md: its examples are tests, and they pass."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.servers import REPOSITORY
+
+AGENT_IS_WIRED = "    current_token().register(task.cancel)  # without this line the test fails\n"
+
+
+def examples() -> list[str]:
+    text = (REPOSITORY / "docs" / "testing.md").read_text()
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def run(folder: Path, *sources: str) -> subprocess.CompletedProcess[str]:
+    for number, source in enumerate(sources):
+        (folder / f"test_example_{number}.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "."]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def test_every_example_passes(tmp_path: Path) -> None:
+    """As a user would copy it."""
+    result = run(tmp_path, *examples())
+
+    assert result.returncode == 0, result.stdout
+    assert f"{len(examples())} passed" in result.stdout
+
+
+def test_an_agent_that_goes_on_is_caught(tmp_path: Path) -> None:
+    """The first example fails without the line that stops the agent, as it says."""
+    source = examples()[0]
+    assert AGENT_IS_WIRED in source
+
+    result = run(tmp_path, source.replace(AGENT_IS_WIRED, ""))
+
+    assert "1 failed" in result.stdout, result.stdout
