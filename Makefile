@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test lint build clean
+.PHONY: demo demo-check test test-servers lint build clean
 
 demo: $(READY)  ## the same answer twice, plain and batched, on a page
 	$(BIN)/python -m examples.demo
@@ -14,6 +14,9 @@ demo-check: $(READY)  ## the same, with a scripted client in place of the page
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+test-servers: $(READY)  ## every server, every way of leaving; finds what docs/servers.md says
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/matrix
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,51 @@
+"""One server for all of its cells; and the tables that the run makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.matrix.kinds import Kind
+from tests.matrix.process import Server, running
+from tests.matrix.table import Cell, Tables
+
+HERE: Final = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collected only if it is named on the command line, as in `make test-servers`: it takes too
+    long for `make test`."""
+    named = [(config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args]
+    return None if any(path.is_relative_to(HERE) for path in named) else True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-tables", action="store_true", help="write what is found into docs/servers.md"
+    )
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The server of this kind, for all the tests that do not end it."""
+    kind: Kind = request.param
+    with running(kind, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def cell(record_property: object) -> Cell:
+    """Where a test puts down what it has found, for the tables."""
+    assert callable(record_property)
+    return Cell(record_property)
+
+
+@pytest.hookimpl
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # not in a process of xdist's
+        config.pluginmanager.register(Tables(config), "tables of the servers")

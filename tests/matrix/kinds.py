@@ -1,0 +1,115 @@
+"""The servers, each as a user would start it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+APP: Final = "tests.matrix.app:app"
+
+VERSIONS_OF: Final = (
+    "uvicorn",
+    "httptools",
+    "h11",
+    "uvloop",
+    "hypercorn",
+    "h2",
+    "trio",
+    "granian",
+    "daphne",
+    "twisted",
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One server, with the options that make a difference."""
+
+    server: str
+    options: str
+    """What is behind the name of the server in the tables."""
+    arguments: tuple[str, ...]
+    http2: bool = False
+    limit: tuple[str, ...] = ()
+    """The option that bounds a shutdown: a second."""
+
+    def __str__(self) -> str:
+        return f"{self.server} {self.options}".strip()
+
+    @property
+    def id(self) -> str:
+        return str(self).replace(", ", "-").replace(" ", "-").replace("/", "")
+
+    def command(self, port: int, app: str = APP, *, limited: bool = False) -> list[str]:
+        """What the user types, but for the path of the virtual environment."""
+        program = str(Path(sys.executable).with_name(self.server))
+        at = (
+            ("--bind", f"127.0.0.1:{port}") if self.server == "hypercorn" else ("--port", str(port))
+        )
+        return [program, *self.arguments, *(self.limit if limited else ()), *at, app]
+
+
+def _uvicorn(http: str, loop: str) -> Kind:
+    return Kind(
+        "uvicorn",
+        f"{http}, {loop}",
+        ("--http", http, "--loop", loop),
+        limit=("--timeout-graceful-shutdown", "1"),
+    )
+
+
+def _hypercorn(worker: str, *, http2: bool) -> Kind:
+    protocol = "HTTP/2" if http2 else "HTTP/1.1"
+    return Kind(
+        "hypercorn",
+        f"{worker}, {protocol}",
+        ("--worker-class", worker),
+        http2=http2,
+        limit=("--graceful-timeout", "1"),
+    )
+
+
+def _granian(*, http2: bool) -> Kind:
+    protocol = "HTTP/2" if http2 else "HTTP/1.1"
+    return Kind(
+        "granian",
+        protocol,
+        ("--interface", "asgi"),
+        http2=http2,
+        limit=("--workers-kill-timeout", "1"),
+    )
+
+
+KINDS: Final = (
+    *(_uvicorn(http, loop) for http in ("httptools", "h11") for loop in ("asyncio", "uvloop")),
+    *(_hypercorn(worker, http2=False) for worker in ("asyncio", "trio")),
+    *(_hypercorn(worker, http2=True) for worker in ("asyncio", "trio")),
+    _granian(http2=False),
+    _granian(http2=True),
+    Kind("daphne", "", ()),
+)
+
+
+HTTP1_KINDS: Final = tuple(kind for kind in KINDS if not kind.http2)
+
+
+def params(cells: Iterable[Kind | tuple[Any, ...]]) -> list[Any]:
+    """The cells, of which the first part is the kind, as parameters of a test. xdist gives all of
+    one server to one of its workers."""
+    return [_param(*(cell if isinstance(cell, tuple) else (cell,))) for cell in cells]
+
+
+def _param(kind: Kind, *rest: Any) -> Any:
+    name = "-".join([kind.id, *(getattr(part, "id", str(part)) for part in rest)])
+    return pytest.param(kind, *rest, id=name, marks=pytest.mark.xdist_group(kind.id))
+
+
+def versions() -> str:
+    """What is installed, for the caption of the tables."""
+    return ", ".join(f"{name} {version(name)}" for name in VERSIONS_OF)

@@ -1,0 +1,40 @@
+"""An app that sends for ever, and never awaits anything but the middleware's `send`."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+import h11
+import pytest
+
+from tests.matrix.expected import never_awaits
+from tests.matrix.kinds import KINDS, params
+from tests.matrix.process import Server
+from tests.matrix.table import NEVER_AWAITS, OTHER, Cell
+from tests.matrix.ways import Connection
+
+
+def read_on(client: Connection) -> None:
+    with suppress(OSError, h11.RemoteProtocolError):  # until the connection is closed
+        client.read_to_the_end()
+
+
+@pytest.mark.parametrize("server", params(KINDS), indirect=True, scope="session")
+def test_app_that_never_awaits(server: Server, cell: Cell) -> None:
+    """Another request is answered beside it, and its client's leaving is noticed."""
+    name = server.new_name()
+    with server.connect() as client:
+        client.ask(f"/never-awaiting/{name}")
+        client.read(1)
+        reader = threading.Thread(target=read_on, args=[client])
+        reader.start()
+        assert server.aside("/health") == b"fine"
+        client.connection.shutdown(socket.SHUT_RDWR)  # wakes the reader, too
+        reader.join()
+    server.expect_a_clean_end(name)
+    assert server.left_behind() == []
+    assert server.tracebacks() == []
+    found = cell.put(OTHER, server, NEVER_AWAITS, server.cancellations(name))
+    assert found == never_awaits(server.kind)

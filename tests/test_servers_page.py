@@ -1,0 +1,53 @@
+"""docs/servers.md has what `make test-servers` looks for. Whether it is true, that run shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix.expected import left, never_awaits, pipelined, shut_down, stalled
+from tests.matrix.kinds import HTTP1_KINDS, KINDS
+from tests.matrix.phases import Phase
+from tests.matrix.table import (
+    COLUMNS,
+    LEAVING,
+    NEVER_AWAITS,
+    OTHER,
+    PAGE,
+    PIPELINED,
+    SHUTDOWN,
+    SHUTDOWN_COLUMNS,
+    STALLING,
+    Found,
+    places,
+    rendered,
+)
+from tests.matrix.ways import ways_of
+
+
+def expected() -> Found:
+    """What is expected in each cell."""
+    found: Found = {}
+    for kind in KINDS:
+        name = str(kind)
+        for phase in Phase:
+            ways = {way.title: left(kind, way, phase) for way in ways_of(kind)}
+            found[LEAVING, name, phase.words] = ways
+            found[STALLING, name, phase.words] = {"": stalled(kind, phase)}
+        if kind in HTTP1_KINDS:
+            found[OTHER, name, PIPELINED] = {"": pipelined(kind)}
+        found[OTHER, name, NEVER_AWAITS] = {"": never_awaits(kind)}
+        for limited in (False, True) if kind.limit else (False,):
+            column = SHUTDOWN_COLUMNS[limited]
+            found[SHUTDOWN, name, column] = {"": shut_down(kind, limited=limited).value}
+    return found
+
+
+def test_every_cell_has_an_expectation() -> None:
+    """Each server, way and point of a response that the page is about."""
+    assert set(expected()) == set(places())
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+def test_the_page_says_what_the_run_expects(table: str) -> None:
+    """A table that was changed without a run is missed here, and a row that was dropped."""
+    assert rendered(table, expected()) in PAGE.read_text()
