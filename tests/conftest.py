@@ -1,53 +1,112 @@
-"""Which event loops the async tests run on."""
+"""Which event loops the async tests run on; and that none of them blocks its loop.
+
+An async test runs on all of `EVERY_LOOP`: asyncio in debug mode, with eager tasks where Python has
+them, uvloop, and trio. One that is about hours, or about the order of things, runs on all of
+`VIRTUAL_TIME`, the same without uvloop, whose clock cannot be moved. What narrows the choice more
+than that says why:
+
+    pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
+    @loops(REAL_TIME, because="Task.cancel is asyncio's")
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import pytest
 import trio.testing
 import uvloop
 
+from tests.support import blocking
 from tests.support.virtual_time import VirtualTimeLoop
 
-VIRTUAL = pytest.param(
-    ("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}), id="virtual-time"
-)
+Loop: TypeAlias = Any  # pytest has no public name for what `pytest.param` makes
+
+
+def eager(make: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], asyncio.AbstractEventLoop]:
+    """The loop with eager tasks."""
+
+    def make_eager() -> asyncio.AbstractEventLoop:
+        loop = make()
+        factory: Callable[..., Any] = vars(asyncio)["eager_task_factory"]  # Python 3.12
+        loop.set_task_factory(factory)
+        return loop
+
+    return make_eager
+
+
+def on_asyncio(name: str, make: Callable[[], asyncio.AbstractEventLoop], **options: bool) -> Loop:
+    return pytest.param(("asyncio", {"loop_factory": make, **options}), id=name)
+
+
+HAS_EAGER_TASKS = sys.version_info >= (3, 12)
+
+VIRTUAL = on_asyncio("virtual-time", VirtualTimeLoop, debug=True)
+VIRTUAL_EAGER = on_asyncio("virtual-time-eager", eager(VirtualTimeLoop), debug=True)
 VIRTUAL_TRIO = pytest.param(
     ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}), id="virtual-time-trio"
 )
-VIRTUAL_TIME = [VIRTUAL, VIRTUAL_TRIO]
-DEBUG = pytest.param(("asyncio", {"debug": True}), id="asyncio-debug")
-UVLOOP = pytest.param(("asyncio", {"loop_factory": uvloop.new_event_loop}), id="uvloop")
+VIRTUAL_ASYNCIO = [VIRTUAL, *([VIRTUAL_EAGER] if HAS_EAGER_TASKS else [])]
+VIRTUAL_TIME = [*VIRTUAL_ASYNCIO, VIRTUAL_TRIO]
 
-
-def eager_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    factory: Callable[..., Any] = vars(asyncio)["eager_task_factory"]  # Python 3.12
-    loop.set_task_factory(factory)
-    return loop
-
-
-EAGER = [pytest.param(("asyncio", {"loop_factory": eager_loop}), id="asyncio-eager")]
+DEBUG = on_asyncio("asyncio-debug", asyncio.new_event_loop, debug=True)
+EAGER = on_asyncio("asyncio-eager", eager(asyncio.new_event_loop), debug=True)
+UVLOOP = on_asyncio("uvloop", uvloop.new_event_loop)
 TRIO = pytest.param(("trio", {}), id="trio")
-REAL_TIME = [DEBUG, UVLOOP, *(EAGER if sys.version_info >= (3, 12) else [])]
-
+REAL_TIME = [DEBUG, UVLOOP, *([EAGER] if HAS_EAGER_TASKS else [])]
 EVERY_LOOP = [*REAL_TIME, TRIO]
 
 
-@pytest.fixture(params=REAL_TIME)
+def loops(which: Sequence[Loop], *, because: str = "") -> pytest.MarkDecorator:
+    """The loops that a test, or a module of tests, runs on. `because`: why not on trio, say."""
+    complete = any(all(loop in which for loop in all_) for all_ in (EVERY_LOOP, VIRTUAL_TIME))
+    if not complete and not because:
+        raise ValueError("a test that does not run on all loops says why")
+    return pytest.mark.loops(which)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "loops(which): the event loops that a test runs on")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("loops")
+    if mark is not None and "anyio_backend" in metafunc.fixturenames:
+        (which,) = mark.args
+        metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", which))
+
+
+@pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Tests with real time that are about asyncio. A module whose tests hold on trio too, or that
-    has virtual time, overrides this fixture."""
+    """The loop of an async test that has no `loops`."""
     return request.param
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_suspended(request: pytest.FixtureRequest) -> Any:
+def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Neither the test's, nor that of a server that runs in a thread of this process."""
+    if request.node.get_closest_marker("browser"):
+        yield  # playwright has a loop of its own running in the thread of the test
+        return
+    with blocking.refused() as calls:
+        yield
+    assert not calls, f"blocking calls in an event loop: {calls}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_is_imported_is_not_looked_through() -> None:
+    """A garbage collection after each test, of all that is imported, took a third of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_suspended(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test leaves to the garbage collector shows in that test, not in some later one."""
     yield
     if "anyio_backend" in request.fixturenames:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from starlette.concurrency import run_in_threadpool
@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, StreamCancelled, current_token, get_token
 from sse_batching.testing import Conversation
+from tests.conftest import REAL_TIME, loops
 from tests.support.apps import chunk, last, start
 from tests.support.endings import AsTask
+from tests.support.threads import in_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +89,8 @@ class Agent:
 async def test_a_thread_learns_that_its_client_has_left(
     work: Callable[[], bool], streams: bool
 ) -> None:
-    """It finds the token by the context of the request, and may be the first to ask for it."""
+    """It finds the token by the context of the request, and may be the first to ask for it.
+    Pitfall 18."""
     agent = Agent(work, streams=streams)
     async with Conversation(SSEBatchingMiddleware(agent)) as talk:
         await agent.started.wait()
@@ -99,28 +102,27 @@ async def test_a_thread_learns_that_its_client_has_left(
 
 async def test_a_thread_of_another_pool_finds_the_token_by_the_scope() -> None:
     """Where no context goes, the scope does."""
-    stopped: list[bool] = []
-    with ThreadPoolExecutor(1) as pool:
+    stopped: list[object] = []
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await send(start())
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        loop = anyio.lowlevel.current_token()
 
-            def work() -> bool:
-                token = get_token(scope)
-                loop.call_soon_threadsafe(talk.leave)
-                return token.wait(PATIENCE)
+        def work() -> bool:
+            token = get_token(scope)
+            anyio.from_thread.run_sync(talk.leave, token=loop)
+            return token.wait(PATIENCE)
 
-            loop = asyncio.get_running_loop()
-            stopped.append(await loop.run_in_executor(pool, work))
+        stopped.append(await anyio.to_thread.run_sync(in_thread(work).result))
 
-        async with Conversation(SSEBatchingMiddleware(app)) as talk:
-            await talk.ended()
+    async with Conversation(SSEBatchingMiddleware(app)) as talk:
+        await talk.ended()
     assert stopped == [True]
     assert talk.error is None
 
 
 async def test_a_thread_learns_it_behind_a_base_http_middleware() -> None:
-    """That has a `receive` of its own, and hands the disconnect on."""
+    """That has a `receive` of its own, and hands the disconnect on. Pitfall 11."""
 
     async def dispatch(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
@@ -135,8 +137,9 @@ async def test_a_thread_learns_it_behind_a_base_http_middleware() -> None:
     assert await agent.stopped()
 
 
+@loops(REAL_TIME, because="on trio a cancellation waits for the thread that it is to reach")
 async def test_a_thread_learns_that_the_task_of_its_request_was_cancelled() -> None:
-    """The task goes, the thread stays: the token reaches it."""
+    """The task goes, the thread stays: the token reaches it. Pitfall 18."""
     agent = Agent(wait_for_the_token)
     server = AsTask(SSEBatchingMiddleware(agent))
     async with Conversation(server) as talk:

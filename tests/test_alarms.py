@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import anyio
 import pytest
 
 from sse_batching._scheduling import Alarm, scheduler
-from tests.conftest import EVERY_LOOP, VIRTUAL
+from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.threads import PATIENCE
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops([*VIRTUAL_TIME, *EVERY_LOOP])]
 
-on_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL])
-
-
-@pytest.fixture(params=[VIRTUAL, *EVERY_LOOP])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+on_virtual_time = loops(VIRTUAL_TIME)
 
 
 class Ringing:

@@ -16,16 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, StreamReport
 from sse_batching.testing import Conversation
-from tests.conftest import REAL_TIME, VIRTUAL_TIME
+from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, start, streaming
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Broken(Exception):
@@ -42,7 +37,8 @@ def failing(error: BaseException) -> ASGIApp:
 
 
 async def test_what_was_sent_is_delivered_before_the_exception_goes_on() -> None:
-    """The same exception object leaves the middleware, and nothing that came before it is lost."""
+    """The same exception object leaves the middleware, and nothing that came before it is lost.
+    Pitfalls 41 and 70."""
     error = Broken()
     async with Conversation(SSEBatchingMiddleware(failing(error))) as talk:
         await talk.ended()
@@ -89,7 +85,8 @@ async def test_the_exception_goes_on_although_the_rest_cannot_be_delivered() -> 
 
 
 async def test_an_exception_before_the_response_passes() -> None:
-    """Before the start of a response there is nothing to deliver, and nothing in the way."""
+    """Before the start of a response there is nothing to deliver, and nothing in the way.
+    Pitfall 69."""
     error = Broken()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,11 +118,11 @@ def inside_base_http_middleware(app: ASGIApp) -> ASGIApp:
     return BaseHTTPMiddleware(app, dispatch)
 
 
-@pytest.mark.parametrize("anyio_backend", REAL_TIME)  # it has threads
+@loops(EVERY_LOOP)  # it has threads
 @pytest.mark.parametrize("synchronous", [False, True], ids=["async", "sync"])
 @pytest.mark.parametrize("inside", [alone, inside_base_http_middleware])
 async def test_an_exception_of_a_starlette_generator_comes_out_alone(
-    inside: Callable[[ASGIApp], ASGIApp], synchronous: bool, anyio_backend: Any
+    inside: Callable[[ASGIApp], ASGIApp], synchronous: bool
 ) -> None:
     """Starlette streams in a task group; what its generator raises comes out in none."""
     error = Broken()
@@ -156,7 +153,8 @@ async def test_an_exception_of_a_starlette_generator_comes_out_alone(
 async def test_an_app_that_returns_without_a_last_message_gets_what_it_sent_delivered(
     pause: float,
 ) -> None:
-    """Its chunks are delivered; the end of the body, which it never sent, is not made up."""
+    """Its chunks are delivered; the end of the body, which it never sent, is not made up.
+    Pitfalls 38 and 70."""
     reports: list[StreamReport] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

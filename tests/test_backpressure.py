@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -11,20 +9,16 @@ from starlette.types import Message
 
 from sse_batching import SSEBatchingMiddleware
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, converse, streaming
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 async def test_send_waits_while_the_buffer_is_full() -> None:
-    """Past `max_batch_bytes` the app waits for the client, and then goes on by itself."""
+    """Past `max_batch_bytes` the app waits for the client, and then goes on by itself.
+    Pitfall 57."""
     returned: list[int] = []
 
     async def work(emit: Emit) -> None:
@@ -77,7 +71,7 @@ async def test_no_more_is_buffered_than_the_bound_and_one_chunk(
     steps: list[tuple[float, int]], write_times: list[float]
 ) -> None:
     """Accepted and not delivered: never more than `max_batch_bytes` and the chunk that crossed it,
-    whatever the sizes of the chunks and the pace of the app and of the client."""
+    whatever the sizes of the chunks and the pace of the app and of the client. Pitfall 44."""
     accepted = delivered = 0
     largest = max(size for _, size in steps)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
 import anyio
 import pytest
@@ -12,17 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_ASYNCIO, loops
 from tests.support.apps import chunk, start
 from tests.support.endings import AsTask
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[VIRTUAL])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_ASYNCIO, because="Task.cancel is asyncio's")]
 
 
 @pytest.mark.parametrize("streams", [True, False])

@@ -144,7 +144,7 @@ def test_a_registration_ends_with_a_block_that_raises() -> None:
 
 
 def test_a_token_forgets_what_was_unregistered_or_called() -> None:
-    """A token that lives long keeps nobody alive whom it no longer has to call."""
+    """A token that lives long keeps nobody alive whom it no longer has to call. Pitfall 31."""
     unregistered, called = CancellationToken(), CancellationToken()
     first, second = Agent(), Agent()
     with unregistered.register(first.interrupt):
@@ -159,7 +159,8 @@ def test_a_token_forgets_what_was_unregistered_or_called() -> None:
 
 
 def test_a_failing_callback_is_logged_and_the_others_run(caplog: pytest.LogCaptureFixture) -> None:
-    """One callback's exception does not reach `cancel`, nor keep the next from being called."""
+    """One callback's exception does not reach `cancel`, nor keep the next from being called.
+    Pitfall 28."""
     token, agent = CancellationToken(), Agent()
     token.register(agent.interrupt, "before")
     token.register(int, "not a number")
@@ -241,7 +242,7 @@ def test_a_callback_may_cancel_again() -> None:
 
 
 def test_a_callback_may_register_another() -> None:
-    """What a callback registers is called, at once: the token is cancelled by then."""
+    """What a callback registers is called, at once: the token is cancelled by then. Pitfall 63."""
     token, agent = CancellationToken(), Agent()
     token.register(lambda: token.register(agent.interrupt, "nested"))
 
@@ -251,7 +252,7 @@ def test_a_callback_may_register_another() -> None:
 
 
 def test_a_callback_may_take_back_another() -> None:
-    """A callback can unregister one that comes after it; for itself it is too late."""
+    """A callback can unregister one that comes after it; for itself it is too late. Pitfall 63."""
     token, results, agent = CancellationToken(), list[bool](), Agent()
     first = token.register(lambda: results.extend([first.unregister(), second.unregister()]))
     second = token.register(agent.interrupt)

@@ -121,7 +121,7 @@ async def test_cancel_in_a_thread_wakes_the_task_that_waits() -> None:
 
 @in_tasks
 async def test_a_cancelled_wait_leaves_nothing_registered() -> None:
-    """A task that gives up waiting takes its callback back."""
+    """A task that gives up waiting takes its callback back. Pitfall 31."""
     token = CancellationToken()
 
     with anyio.CancelScope() as scope:
@@ -137,7 +137,7 @@ async def test_a_cancelled_wait_leaves_nothing_registered() -> None:
 
 @in_tasks
 async def test_a_wait_that_ended_leaves_nothing_registered() -> None:
-    """Nothing is left of a wait that ended with the cancellation either."""
+    """Nothing is left of a wait that ended with the cancellation either. Pitfall 31."""
     token = CancellationToken()
 
     with anyio.fail_after(PATIENCE):
@@ -161,6 +161,31 @@ async def test_a_wait_for_a_cancelled_token_can_be_cancelled() -> None:
         went_on = True
 
     assert not went_on
+
+
+@in_tasks
+async def test_a_task_that_gives_up_its_wait_leaves_the_others_waiting() -> None:
+    """What several tasks wait for is not cancelled with one of them. Pitfall 55."""
+    token, woken = CancellationToken(), list[int]()
+
+    async def wait(n: int) -> None:
+        await token.wait_async()
+        woken.append(n)
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, 1)
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as others:
+                    others.start_soon(wait, 2)
+                    await anyio.wait_all_tasks_blocked()
+                    scope.cancel()
+            await anyio.wait_all_tasks_blocked()
+            assert woken == []
+            assert not token.cancelled
+            token.cancel()
+
+    assert woken == [1]
 
 
 # Several loops at once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,17 +21,12 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, last, start, streaming
 from tests.support.endings import AsTask
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[VIRTUAL])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Kept:
@@ -104,10 +99,11 @@ APPS = [
 ]
 
 
+@loops(VIRTUAL_ASYNCIO, because="servers on trio wait until the app has ended")
 @pytest.mark.parametrize("make", APPS)
 async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None:
     """A server whose shutdown times out leaves the app one turn of the event loop, not more. And
-    the cancellation goes on to the server."""
+    the cancellation goes on to the server. Pitfall 22."""
     kept = Kept()
     server = AsTask(SSEBatchingMiddleware(make(kept)))
     async with Conversation(server) as talk:
@@ -127,7 +123,7 @@ async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None
 
 @pytest.mark.parametrize("make", APPS)
 async def test_a_cancelled_scope_around_the_app_tells_the_token(make: Any) -> None:
-    """Servers and middlewares built on anyio cancel by scope."""
+    """Servers and middlewares built on anyio cancel by scope. Pitfall 22."""
     kept = Kept()
     async with Conversation(SSEBatchingMiddleware(make(kept))) as talk:
         await talk.until(lambda: kept.token)
@@ -142,7 +138,8 @@ async def test_a_cancelled_scope_around_the_app_tells_the_token(make: Any) -> No
 
 @pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
 async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
-    """The connection may well be there: what the app has sent still gets to the client."""
+    """The connection may well be there: what the app has sent still gets to the client.
+    Pitfall 41."""
     reports: list[StreamReport] = []
 
     async def work(emit: Emit) -> None:
@@ -166,7 +163,7 @@ async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
 
 
 async def test_a_client_that_does_not_read_cannot_hold_up_a_shutdown() -> None:
-    """The rest gets a second to be taken, not more."""
+    """The rest gets a second to be taken, not more. Pitfall 53."""
     server = AsTask(SSEBatchingMiddleware(waiting_for_its_agent(Kept()), send_timeout=None))
 
     async def stall(index: int, message: Any) -> None:
@@ -199,15 +196,16 @@ async def test_the_end_of_the_grace_period_does_not_cut_the_cleaning_up_short() 
 
 
 async def test_an_app_that_sends_a_farewell_gets_it_delivered() -> None:
-    """Some swallow the cancellation, and send a last event: servers still take it."""
+    """Some swallow the cancellation, and send a last event: servers still take it. Pitfall 50."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await send(chunk(b"data: 1\n\n"))
         try:
             await anyio.sleep(1000)
-        except asyncio.CancelledError:
-            await send(last(b"event: bye\ndata:\n\n"))
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):  # asyncio would do without
+                await send(last(b"event: bye\ndata:\n\n"))
 
     server = AsTask(SSEBatchingMiddleware(app))
     async with Conversation(server) as talk:
@@ -240,9 +238,30 @@ async def test_a_cancellation_after_the_response_is_none_of_the_stream() -> None
     assert [(report.outcome, report.reason) for report in reports] == [("completed", None)]
 
 
+async def by_anyio(wait: Callable[[], Awaitable[object]]) -> None:
+    with anyio.move_on_after(0.25):
+        await wait()
+
+
+async def by_asyncio(wait: Callable[[], Awaitable[object]]) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.25):
+            await wait()
+
+
 async def test_timeouts_of_the_app_are_its_own_affair() -> None:
-    """A wait in `receive`, in `send` or in a flush that the app itself cuts short is no
-    shutdown."""
+    """A wait in `receive` or in a flush that the app itself cuts short is no shutdown.
+    Pitfall 22."""
+    await check_timeouts(by_anyio)
+
+
+@loops(VIRTUAL_ASYNCIO, because="it is asyncio's timeout")
+async def test_timeouts_by_asyncio_are_its_own_affair_too() -> None:
+    """These cancel the task, and take that back in the same turn."""
+    await check_timeouts(by_asyncio)
+
+
+async def check_timeouts(give_up: Callable[[Callable[[], Awaitable[object]]], Any]) -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         token = current_token()
@@ -251,11 +270,7 @@ async def test_timeouts_of_the_app_are_its_own_affair() -> None:
         talk.stall()
         await send(chunk(b"a"))
         for wait in (receive, current_stream().flush):
-            with anyio.move_on_after(0.25):
-                await wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.25):
-                    await wait()
+            await give_up(wait)
         talk.resume()
         await advance(1)
         assert not token.cancelled
@@ -268,6 +283,7 @@ async def test_timeouts_of_the_app_are_its_own_affair() -> None:
     assert talk.completed
 
 
+@loops(VIRTUAL_ASYNCIO, because="Task.cancel is asyncio's")
 async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
     """Only the request itself counts, not the tasks that it starts."""
 
@@ -294,7 +310,7 @@ async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
 @pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
 async def test_on_close_has_its_time_when_the_server_cancels(by_scope: bool) -> None:
     """To keep a partial answer takes a moment: it is not cut off by the cancellation that it is
-    about, unless it takes longer than the grace period."""
+    about, unless it takes longer than the grace period. Pitfalls 21 and 53."""
     kept: list[str] = []
 
     async def keep(report: StreamReport) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -21,16 +20,12 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops
 from tests.support.apps import chunk, last, start
+from tests.support.leftovers import living_tasks
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[VIRTUAL])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 async def test_a_cancellation_while_the_rest_is_written_reaches_token_and_report() -> None:
@@ -55,7 +50,7 @@ async def test_a_cancellation_while_the_rest_is_written_reaches_token_and_report
 
 
 async def test_a_second_start_after_the_end_is_refused_too() -> None:
-    """Whatever is sent to a client that has left is refused."""
+    """Whatever is sent to a client that has left is refused. Pitfall 66."""
     refused: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +69,7 @@ async def test_a_second_start_after_the_end_is_refused_too() -> None:
     assert len(refused) == 3
 
 
+@loops(VIRTUAL_ASYNCIO, because="Task.cancel is asyncio's")
 async def test_somebody_who_cancels_all_tasks_leaves_no_app_waiting() -> None:
     """The end of a loop cancels our tasks as well: an app whose `send` they had to serve hears."""
     heard: list[CancelReason] = []
@@ -132,12 +128,13 @@ async def test_a_token_that_is_asked_for_too_late_starts_nothing() -> None:
 
     async with Conversation(SSEBatchingMiddleware(app)) as talk:
         await talk.ended()
-    before = asyncio.all_tasks()
+    before = living_tasks()
     assert not streams[0].token.cancelled
     await anyio.lowlevel.checkpoint()
-    assert asyncio.all_tasks() == before
+    assert living_tasks() == before
 
 
+@loops(VIRTUAL_ASYNCIO, because="trio starts tasks in any order")
 async def test_a_start_and_what_follows_may_be_sent_at_once() -> None:
     """Several sends under way at a time keep the order of their calls, the start among them."""
 

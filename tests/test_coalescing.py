@@ -310,7 +310,8 @@ def test_what_a_write_holds_counts_against_the_limit() -> None:
 
 
 def test_a_write_that_fails_is_not_made_again() -> None:
-    """What a failed write held is counted as lost and never comes back: half of it may be sent."""
+    """What a failed write held is counted as lost and never comes back: half of it may be sent.
+    Pitfall 39."""
     coalescer = Coalescer(DELAY, LARGE)
     coalescer.add(b"lost", 1000)
     coalescer.take(1000)

@@ -11,16 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, converse, emitting, last, sending, start, streaming
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 @settings(deadline=None, max_examples=60)
@@ -32,7 +27,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 async def test_the_bytes_are_those_that_the_app_sent(
     steps: list[bytes | float], max_delay: float, max_batch_bytes: int
 ) -> None:
-    """Whatever the chunks, the pauses and the options: nothing is lost, doubled or reordered."""
+    """Whatever the chunks, the pauses and the options: nothing is lost, doubled or reordered.
+    Pitfall 36."""
     app = SSEBatchingMiddleware(
         emitting(*steps), max_delay=max_delay, max_batch_bytes=max_batch_bytes
     )
@@ -106,7 +102,8 @@ async def test_a_chunk_without_a_body_or_more_body_is_an_end() -> None:
 
 
 async def test_the_last_message_takes_the_rest_with_it() -> None:
-    """What is pending and the body of the last message go out in one write, the last."""
+    """What is pending and the body of the last message go out in one write, the last.
+    Pitfall 38."""
     app = SSEBatchingMiddleware(
         sending(start(), chunk(b"1"), chunk(b"2"), chunk(b"3"), last(b"4")), max_delay=60
     )

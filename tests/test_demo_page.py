@@ -129,7 +129,7 @@ def left(browser: Browser, demo: str) -> Shown:
 
 
 def test_both_sides_show_the_same_answer(complete: Shown) -> None:
-    """Word for word, and some hundred words of it."""
+    """Word for word, and some hundred words of it. Pitfall 43."""
     assert complete.plain.text == complete.batched.text
     assert len(complete.plain.text.split()) > 100
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +17,7 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, ends_at_once, last, start, streaming
 from tests.support.endings import (
     CANCELLED,
@@ -33,19 +32,15 @@ from tests.support.endings import (
 )
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 PAIRS = [pytest.param(*pair, id=f"{pair[0]}-{pair[1]}") for pair in permutations(CAUSES, 2)]
 
 
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 async def test_each_cause_cancels_the_token_once(cause: Cause) -> None:
-    """The token, the app's `send` and the report agree on what has happened, and say it once."""
+    """The token, the app's `send` and the report agree on what has happened, and say it once.
+    Pitfall 8."""
     app = Ticking()
     reports: list[StreamReport] = []
     middleware = SSEBatchingMiddleware(app, send_timeout=SEND_TIMEOUT, on_close=reports.append)
@@ -106,7 +101,7 @@ async def test_of_two_causes_at_once_one_counts(first: Cause, second: Cause, tur
 
 async def test_a_failed_write_in_the_background_reaches_an_app_that_waits() -> None:
     """The app sends nothing and waits for its agent: the token tells it, at the time of the
-    failure."""
+    failure. Pitfall 39."""
     told: list[float] = []
 
     async def work(emit: Emit) -> None:
@@ -130,7 +125,7 @@ async def test_a_failed_write_in_the_background_reaches_an_app_that_waits() -> N
 
 
 async def test_a_write_that_fails_while_the_app_waits_for_room_is_raised_there() -> None:
-    """A `send` that waits for a slow client ends with the stream."""
+    """A `send` that waits for a slow client ends with the stream. Pitfall 58."""
     raised: list[BaseException] = []
 
     async def work(emit: Emit) -> None:
@@ -186,7 +181,7 @@ async def test_a_failure_of_the_last_write_is_raised_by_the_last_send(cause: Cau
 
 
 async def test_a_write_that_takes_as_long_as_the_timeout_has_stalled() -> None:
-    """Not before, and not after."""
+    """Not before, and not after. Pitfall 13."""
     app = Ticking()
     told: list[float] = []
 
@@ -275,7 +270,7 @@ async def test_a_token_that_was_cancelled_by_request_stays_so() -> None:
 
 async def test_the_end_of_a_response_is_no_disconnect() -> None:
     """Servers say `http.disconnect` after each response: the work that follows it goes on, and so
-    do later requests."""
+    do later requests. Pitfall 3."""
     after: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

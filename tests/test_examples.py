@@ -112,7 +112,8 @@ def saved(port: int, response_id: str) -> dict[str, Any]:
 
 
 def test_incomplete_answer_can_be_read_back(tmp_path: Path) -> None:
-    """A reader walks away in the middle, and finds the text so far under the answer's id."""
+    """A reader walks away in the middle, and finds the text so far under the answer's id.
+    Pitfalls 27 and 65."""
     with running("incomplete_snapshot", tmp_path) as (_, port):
         with Client(port) as client:
             client.ask("/responses", method="POST")

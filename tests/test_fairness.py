@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import anyio
 import pytest
@@ -15,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import EVERY_LOOP, VIRTUAL
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, ends_at_once, start, streaming
-from tests.support.virtual_time import advance
+from tests.support.virtual_time import advance, spend
 
 pytestmark = pytest.mark.anyio
 
@@ -37,17 +35,12 @@ async def others_get_on(turns: int = 10) -> None:
             await anyio.sleep(0.001)
 
 
-@pytest.fixture(params=EVERY_LOOP)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.mark.parametrize("chunks", ENDLESS.values(), ids=ENDLESS)
 async def test_an_app_that_never_awaits_leaves_others_their_turn(
     chunks: Callable[[], Iterator[bytes]],
 ) -> None:
     """Whatever it sends, and though the server never makes it wait: others are served, and when
-    the client leaves the app is stopped."""
+    the client leaves the app is stopped. Pitfall 7."""
     stopped = False
 
     async def work(emit: Emit) -> None:
@@ -67,7 +60,7 @@ async def test_an_app_that_never_awaits_leaves_others_their_turn(
 
 
 async def test_a_starlette_generator_that_never_awaits_leaves_others_their_turn() -> None:
-    """The same through `StreamingResponse`, which by itself would never let go."""
+    """The same through `StreamingResponse`, which by itself would never let go. Pitfall 7."""
 
     async def generate() -> AsyncIterator[bytes]:
         while True:
@@ -115,8 +108,8 @@ async def test_an_app_that_ignores_the_failure_of_its_sends_leaves_others_their_
     assert talk.error is None
 
 
-@pytest.mark.parametrize("anyio_backend", [VIRTUAL])
-async def test_send_does_not_suspend_where_nothing_is_to_wait_for(anyio_backend: Any) -> None:
+@loops(VIRTUAL_TIME)
+async def test_send_does_not_suspend_where_nothing_is_to_wait_for() -> None:
     """An app with some chunks at hand gets rid of them in one go: giving way has its price."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,23 +123,19 @@ async def test_send_does_not_suspend_where_nothing_is_to_wait_for(anyio_backend:
     assert talk.error is None
 
 
-@pytest.mark.parametrize("anyio_backend", [VIRTUAL])
-async def test_others_are_let_in_every_few_milliseconds(anyio_backend: Any) -> None:
+@loops(VIRTUAL_TIME)
+async def test_others_are_let_in_every_few_milliseconds() -> None:
     """The app gives way by the clock, not by the number of its chunks: 5 ms of work at a time."""
-    loop = asyncio.get_running_loop()
     turns: list[float] = []
 
     async def work(emit: Emit) -> None:
         for _ in range(100):
-            burn(0.001)
+            spend(0.001)
             await emit(b"data: token\n\n")
-
-    def burn(seconds: float) -> None:
-        loop._jumping.now += seconds  # type: ignore[attr-defined]
 
     async def other() -> None:
         while True:
-            turns.append(loop.time())
+            turns.append(anyio.current_time())
             await anyio.lowlevel.checkpoint()
 
     async with (

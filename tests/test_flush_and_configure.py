@@ -10,18 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import ClientDisconnected, SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, converse, last, start, streaming, times
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 DELAY = 0.25
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 async def test_flush_returns_when_what_was_sent_is_delivered() -> None:

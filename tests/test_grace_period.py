@@ -18,19 +18,14 @@ from sse_batching import (
     get_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import chunk, last, start
 from tests.support.endings import FAILED, STALLED, Cause
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 GRACE = 4.0
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 class App:
@@ -98,7 +93,7 @@ async def leave(app: App, talk: Conversation, after: float = 150) -> None:
 
 
 async def test_an_app_that_never_asked_sees_the_disconnect_at_once() -> None:
-    """As without the middleware: and it is not cancelled, it may want to go on."""
+    """As without the middleware: and it is not cancelled, it may want to go on. Pitfall 14."""
     app = App(listens=True)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk)
@@ -199,7 +194,8 @@ async def test_a_grace_period_of_nothing_forces_at_once() -> None:
 
 
 async def test_an_app_that_winds_up_in_time_is_not_forced() -> None:
-    """What it does after the cancellation of its token is its own, until it returns."""
+    """What it does after the cancellation of its token is its own, until it returns.
+    Pitfalls 21 and 30."""
     done: list[float] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -239,7 +235,7 @@ async def test_the_grace_period_begins_with_the_cancellation_of_the_token() -> N
 
 
 async def test_leaving_before_the_first_token_cancels() -> None:
-    """The wait for the first token is the longest: the app is told during it."""
+    """The wait for the first token is the longest: the app is told during it. Pitfall 10."""
     told: list[float] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

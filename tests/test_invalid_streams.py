@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from sse_batching import SSEBatchingMiddleware
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import converse, emitting
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 BODIES: dict[str, list[bytes]] = {
@@ -38,7 +31,7 @@ BODIES: dict[str, list[bytes]] = {
 async def test_what_is_no_event_stream_passes_byte_for_byte(
     body: list[bytes], pause: float, keepalive_interval: float | None
 ) -> None:
-    """Nothing waits for the end of an event, and nothing is decoded."""
+    """Nothing waits for the end of an event, and nothing is decoded. Pitfall 42."""
     steps = [step for part in body[:100] for step in (part, pause)]
     app = SSEBatchingMiddleware(emitting(*steps), keepalive_interval=keepalive_interval)
     talk = await converse(app)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -11,20 +9,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import CancelReason, SSEBatchingMiddleware, StreamReport, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, converse, emitting, last, start, streaming, times
 from tests.support.event_stream import Event, parse
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 COMMENT = b":\n"
 EVENT = b"data: 1\n\n"
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 async def test_a_quiet_stream_stays_quiet_unless_asked() -> None:
@@ -34,13 +27,13 @@ async def test_a_quiet_stream_stays_quiet_unless_asked() -> None:
 
 
 async def test_comments_begin_before_the_first_event() -> None:
-    """The wait for the first token is when proxies lose their patience."""
+    """The wait for the first token is when proxies lose their patience. Pitfall 17."""
     app = SSEBatchingMiddleware(emitting(3.5, EVENT, 1.0), keepalive_interval=1)
     assert times(await converse(app)) == [(1, COMMENT), (2, COMMENT), (3, COMMENT), (3.5, EVENT)]
 
 
 async def test_a_comment_comes_when_nothing_was_sent_for_the_interval() -> None:
-    """The interval counts from the end of the last write."""
+    """The interval counts from the end of the last write. Pitfall 17."""
     app = SSEBatchingMiddleware(
         emitting(EVENT, 0.75, EVENT, 0.75, EVENT, 1.5, EVENT, 0.5), keepalive_interval=1
     )
@@ -55,7 +48,7 @@ async def test_a_comment_comes_when_nothing_was_sent_for_the_interval() -> None:
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
 async def test_comments_come_between_events_only(newline: bytes) -> None:
-    """Wherever the app pauses in an event, nothing is put there."""
+    """Wherever the app pauses in an event, nothing is put there. Pitfall 46."""
     event = newline.join([b"event: x", b"id: 7", b"data: 1", b"data: 2", b"", b""])
     for position in range(1, len(event)):
         app = emitting(event[:position], 2.5, event[position:], 1.5)
@@ -66,7 +59,7 @@ async def test_comments_come_between_events_only(newline: bytes) -> None:
 
 
 async def test_a_stream_whose_lines_end_in_cr_is_left_alone() -> None:
-    """Its last CR may be half of a CRLF: only the next byte would tell."""
+    """Its last CR may be half of a CRLF: only the next byte would tell. Pitfall 42."""
     stream = b"data: 1\r\r"
     app = emitting(stream, 2.5, stream, 2.5)
     talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
@@ -74,7 +67,7 @@ async def test_a_stream_whose_lines_end_in_cr_is_left_alone() -> None:
 
 
 async def test_no_comment_goes_to_a_client_that_does_not_read() -> None:
-    """Behind a write that is under way there is nothing to be kept open."""
+    """Behind a write that is under way there is nothing to be kept open. Pitfall 46."""
 
     async def work(emit: Emit) -> None:
         await emit(EVENT)
@@ -92,7 +85,7 @@ async def test_no_comment_goes_to_a_client_that_does_not_read() -> None:
 
 
 async def test_no_comment_comes_between_a_chunk_and_its_write() -> None:
-    """A batch that waits keeps the connection open when it goes."""
+    """A batch that waits keeps the connection open when it goes. Pitfall 46."""
     app = emitting(EVENT, 0.5, EVENT, 1.0, EVENT, 3.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=2, keepalive_interval=1))
     assert times(talk) == [(0, EVENT), (2.5, EVENT * 2), (3.5, COMMENT)]
@@ -190,7 +183,8 @@ async def test_no_comment_follows_the_end_of_the_response() -> None:
 
 
 async def test_a_comment_finds_out_that_the_client_is_gone() -> None:
-    """Its write fails, or stalls, as any other: the app that waits for its agent is told."""
+    """Its write fails, or stalls, as any other: the app that waits for its agent is told.
+    Pitfall 53."""
     told: list[tuple[float, CancelReason | None]] = []
 
     async def work(emit: Emit) -> None:
@@ -249,7 +243,7 @@ def streams(draw: st.DrawFn) -> list[bytes | float]:
 @given(steps=streams())
 async def test_the_events_are_the_same_with_comments(steps: list[bytes | float]) -> None:
     """However the stream is written, cut and paused: the events are those of the app, and so are
-    the bytes, but for whole comment lines."""
+    the bytes, but for whole comment lines. Pitfall 42."""
     original = b"".join(step for step in steps if isinstance(step, bytes))
     talk = await converse(SSEBatchingMiddleware(emitting(*steps), keepalive_interval=0.125))
     assert parse(talk.body) == parse(original)

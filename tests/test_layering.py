@@ -161,7 +161,7 @@ def test_an_effect_knows_nothing_of_asgi(name: str) -> None:
 
 
 def test_only_scheduling_names_an_event_loop() -> None:
-    """Whoever ports the package to another loop has one module to look at, and that of the tests."""
+    """Whoever ports the package to another loop has one module to look at, and the test kit."""
     assert {name for name in MODULES if imports_of(name) & LOOPS} == {"_scheduling", "testing"}
 
 

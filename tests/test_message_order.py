@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -11,16 +10,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import chunk, converse, last, sending, start
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 PUSH: Message = {"type": "http.response.push", "path": "/style.css", "headers": []}
@@ -42,7 +36,7 @@ BETWEEN = [PUSH, DEBUG, HINT, UNKNOWN, ZEROCOPY, MARKED, NO_BODY_BUT_A_MARK]
 
 @pytest.mark.parametrize("other", BETWEEN, ids=lambda message: str(message["type"])[14:])
 async def test_another_message_stays_in_its_place_among_the_chunks(other: Message) -> None:
-    """What was sent before it is written before it, and it is the app's own message."""
+    """What was sent before it is written before it, and it is the app's own message. Pitfall 36."""
     app = sending(start(), chunk(b"a"), chunk(b"b"), other, chunk(b"c"), chunk(b"d"), last())
     talk = await converse(SSEBatchingMiddleware(app, max_delay=60))
     assert [sent.message for sent in talk.sent] == [start(), chunk(b"ab"), other, last(b"cd")]
@@ -68,7 +62,7 @@ async def test_another_message_is_delivered_when_its_send_returns(other: Message
 @pytest.mark.parametrize("before", [HINT, PUSH, DEBUG, UNKNOWN])
 @pytest.mark.parametrize("token", [False, True])
 async def test_what_comes_before_the_start_passes(before: Message, token: bool) -> None:
-    """Early hints, and whatever else may come, are no start of a response."""
+    """Early hints, and whatever else may come, are no start of a response. Pitfall 45."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if token:
@@ -82,7 +76,7 @@ async def test_what_comes_before_the_start_passes(before: Message, token: bool) 
 
 
 async def test_trailers_pass_after_the_end_of_the_body() -> None:
-    """They come after the last body message, and all of its bytes."""
+    """They come after the last body message, and all of its bytes. Pitfall 45."""
     arrived: list[Message] = []
 
     async def record(index: int, message: Message) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import pytest
@@ -20,17 +18,13 @@ from sse_batching import (
     get_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, converse, emitting, last, sending, start, streaming
 from tests.support.endings import CAUSES, SEND_TIMEOUT, Cause, Ticking
+from tests.support.leftovers import leftovers_settled, living_tasks, pending_timers
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=[VIRTUAL])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Around:
@@ -38,30 +32,22 @@ class Around:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self.new_tasks: set[asyncio.Task[Any]] | None = None
-        self.new_timers: list[asyncio.TimerHandle] | None = None
+        self.new_tasks: set[object] | None = None
+        self.new_timers: set[object] | None = None
         self.new_keys: set[str] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tasks, timers, keys = asyncio.all_tasks(), set(map(id, pending_timers())), set(scope)
+        tasks, timers, keys = living_tasks(), pending_timers(), set(scope)
         try:
             await self._app(scope, receive, send)
         finally:
-            self.new_tasks = asyncio.all_tasks() - tasks
-            self.new_timers = [timer for timer in pending_timers() if id(timer) not in timers]
+            with anyio.CancelScope(shield=True):
+                await leftovers_settled()
+            self.new_tasks = living_tasks() - tasks
+            self.new_timers = pending_timers() - timers
             self.new_keys = set(scope) - keys
             with pytest.raises(LookupError):
                 current_token()
-
-
-def pending_timers() -> list[asyncio.TimerHandle]:
-    """Those of the loop, but for the scopes of anyio, which is how the tests wait."""
-    loop: Any = asyncio.get_running_loop()
-    return [
-        timer
-        for timer in loop._scheduled
-        if not timer.cancelled() and not timer._callback.__module__.startswith("anyio")
-    ]
 
 
 async def completes(emit: Emit) -> None:
@@ -112,17 +98,18 @@ APPS: dict[str, ASGIApp] = {
 
 @pytest.mark.parametrize("app", APPS.values(), ids=APPS)
 async def test_nothing_is_left_of_a_request(app: ASGIApp) -> None:
-    """No task, no timer, no key in the scope, no context variable, however the app ends."""
+    """No task, no timer, no key in the scope, no context variable, however the app ends.
+    Pitfall 49."""
     server = Around(SSEBatchingMiddleware(app, keepalive_interval=60))
     async with Conversation(server) as talk:
         await talk.ended()
-    assert (server.new_tasks, server.new_timers, server.new_keys) == (set(), [], set())
+    assert (server.new_tasks, server.new_timers, server.new_keys) == (set(), set(), set())
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
 async def test_nothing_is_left_of_a_stream_that_was_cut(asks: bool, cause: Cause) -> None:
-    """The same for those that end before their time."""
+    """The same for those that end before their time. Pitfall 49."""
     server = Around(
         SSEBatchingMiddleware(Ticking(asks=asks), send_timeout=SEND_TIMEOUT, keepalive_interval=60)
     )
@@ -130,7 +117,7 @@ async def test_nothing_is_left_of_a_stream_that_was_cut(asks: bool, cause: Cause
         await advance(1.125)
         cause.provoke(talk)
         await talk.ended()
-    assert (server.new_tasks, server.new_timers, server.new_keys) == (set(), [], set())
+    assert (server.new_tasks, server.new_timers, server.new_keys) == (set(), set(), set())
 
 
 async def test_a_token_of_the_past_is_not_found_again() -> None:
@@ -152,7 +139,7 @@ async def test_a_token_of_the_past_is_not_found_again() -> None:
 
 
 async def test_the_middleware_registers_nothing_with_the_token_of_a_request() -> None:
-    """What is kept of a token by an app is the token, and no request with it."""
+    """What is kept of a token by an app is the token, and no request with it. Pitfall 31."""
     counts: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -169,7 +156,7 @@ async def test_a_disconnect_makes_one_line_in_the_log(
     cause: Cause, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At level INFO, with the id of the stream, the reason, the bytes and the time; and nothing
-    else, of anybody."""
+    else, of anybody. Pitfall 9."""
     caplog.set_level(logging.INFO)
     reports: list[StreamReport] = []
     middleware = SSEBatchingMiddleware(
@@ -220,7 +207,8 @@ QUIET: dict[str, ASGIApp] = {
 async def test_what_an_app_raises_for_a_disconnect_is_no_news_to_the_server(
     app: ASGIApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`ClientDisconnected`, `StreamCancelled`, or a group of them, go no further: no traceback."""
+    """`ClientDisconnected`, `StreamCancelled`, or a group of them, go no further: no traceback.
+    Pitfalls 9 and 66."""
     async with Conversation(SSEBatchingMiddleware(app)) as talk:
         await advance(1.125)
         talk.leave()
@@ -246,7 +234,8 @@ async def test_what_an_app_raises_while_it_winds_up_goes_on() -> None:
 
 
 async def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged; the other callbacks are called, and the stream is closed as ever."""
+    """It is logged; the other callbacks are called, and the stream is closed as ever.
+    Pitfall 28."""
     called: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

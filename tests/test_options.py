@@ -70,7 +70,8 @@ def test_a_value_of_the_wrong_type_is_refused(name: str, value: object) -> None:
 
 @wrong(WRONG_VALUE)
 def test_a_value_out_of_range_is_refused(name: str, value: object) -> None:
-    """A value that makes no sense raises `ValueError`, with the option and the value in it."""
+    """A value that makes no sense raises `ValueError`, with the option and the value in it.
+    Pitfall 51."""
     options: dict[str, Any] = {name: value}
 
     with pytest.raises(ValueError, match=says(name, value)):

@@ -10,16 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_stream, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import EVENT_STREAM, chunk, converse, emitting, last, sending, start
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Call:
@@ -36,7 +31,7 @@ async def nothing(*args: object) -> Any:
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket", "webtransport"])
 async def test_other_scopes_pass_untouched(kind: str) -> None:
-    """The app is called with the very scope, `receive` and `send` of the server."""
+    """The app is called with the very scope, `receive` and `send` of the server. Pitfall 45."""
     app = Call()
     scope = {"type": kind, "path": "/"}
     await SSEBatchingMiddleware(app)(scope, nothing, nothing)
@@ -99,7 +94,8 @@ STREAM = (chunk(b"a"), chunk(b"b"), chunk(b"c"), last())
 )
 @pytest.mark.parametrize("token", [False, True], ids=["", "token"])
 async def test_other_responses_pass_untouched(method: str, response: Message, token: bool) -> None:
-    """Each message gets to the server itself, and at once, whether or not the app has a token."""
+    """Each message gets to the server itself, and at once, whether or not the app has a token.
+    Pitfall 45."""
     messages = (response, *STREAM)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

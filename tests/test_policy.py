@@ -81,7 +81,8 @@ def test_headers_may_be_any_iterable_of_pairs() -> None:
     [("GET", True), ("POST", True), ("PUT", True), ("QUERY", True), ("HEAD", False)],
 )
 def test_an_answer_to_head_is_left_alone(method: str, batched: bool) -> None:
-    """Any method may be answered with a stream, but for HEAD: that answer has no body."""
+    """Any method may be answered with a stream, but for HEAD: that answer has no body.
+    Pitfall 54."""
     assert is_batched({"method": method}, start(of_type(SSE)), frozenset({SSE})) is batched
 
 

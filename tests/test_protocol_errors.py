@@ -18,18 +18,13 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, last, sending, start, streaming
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 TOO_LONG = "Response content longer than Content-Length"
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 class Strict:

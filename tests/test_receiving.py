@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import pytest
@@ -17,20 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import chunk, converse, last, start
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 READ_AHEAD = 65_536
 PART = 65_536
 UPLOAD = [bytes([number % 256]) * PART for number in range(160)]  # 10 MB
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 class OneReader:
@@ -76,7 +70,8 @@ PARTS = [b"%d" % number for number in range(300)]
 async def test_the_body_arrives_in_order_whenever_it_is_read(
     when: str, pause: float, asks: bool
 ) -> None:
-    """Before the response, beside it, or at its end, at once or slowly: every part, once."""
+    """Before the response, beside it, or at its end, at once or slowly: every part, once.
+    Pitfall 1."""
     read: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -240,7 +235,7 @@ async def test_starlette_reads_its_request_as_ever(method: str) -> None:
 
 async def test_starlette_polls_for_the_disconnect_as_ever() -> None:
     """`request.is_disconnected()` answers at once, and knows when the client has left: in a handler
-    that has not answered yet as in a generator, with the middleware as without it."""
+    that has not answered yet as in a generator, with the middleware as without it. Pitfall 2."""
 
     async def wait(request: Request) -> Response:
         answers.append(await request.is_disconnected())
@@ -261,7 +256,7 @@ async def test_starlette_polls_for_the_disconnect_as_ever() -> None:
 
 async def test_a_raw_app_polls_while_it_streams() -> None:
     """An app that looks into `receive` for no time at all, between its chunks, learns that its
-    client has left."""
+    client has left. Pitfall 2."""
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

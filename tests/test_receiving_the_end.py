@@ -10,18 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_batching import CancelReason, SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import chunk, converse, last, start
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 GONE = {"type": "http.disconnect"}
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 async def read(receive: Receive, into: list[Message] | None = None) -> None:
@@ -38,7 +33,7 @@ async def read(receive: Receive, into: list[Message] | None = None) -> None:
 async def test_every_call_after_the_disconnect_is_told(
     asks: bool, streams: bool, repeat: bool
 ) -> None:
-    """Also on servers that say it once: to each later call, of any task, for ever."""
+    """Also on servers that say it once: to each later call, of any task, for ever. Pitfall 5."""
     told: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,7 +178,8 @@ async def test_what_receive_raises_is_raised_in_the_app_s_receive(streams: bool)
 
 
 async def test_a_server_that_repeats_an_empty_message_for_ever_is_not_read_for_ever() -> None:
-    """Some never stop to say that the body is empty: neither memory nor time is spent on it."""
+    """Some never stop to say that the body is empty: neither memory nor time is spent on it.
+    Pitfall 6."""
     calls = 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,3 +201,32 @@ async def test_a_server_that_repeats_an_empty_message_for_ever_is_not_read_for_e
     talk = await converse(server)
     assert talk.completed
     assert calls < 1000
+
+
+async def test_a_disconnect_that_is_repeated_for_ever_is_read_once() -> None:
+    """Nobody here asks the server again, however long the app goes on and however often it asks.
+    Pitfall 4."""
+    said: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        token = current_token()
+        await receive()
+        await send(start())
+        await token.wait_async()
+        for _ in range(100):
+            assert await receive() == GONE
+        await advance(10)
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted() -> Message:
+            said.append(await receive())
+            return said[-1]
+
+        await SSEBatchingMiddleware(app, grace_period=1)(scope, counted, send)
+
+    async with Conversation(around) as talk:
+        await advance(1)
+        talk.leave()
+        await talk.ended()
+    assert talk.error is None
+    assert said.count(GONE) == 1

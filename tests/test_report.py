@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from contextlib import suppress
-from typing import Any
 
 import anyio
 import pytest
@@ -19,23 +18,18 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, converse, emitting, last, sending, start, streaming
 from tests.support.endings import RESET
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 DELAY = 0.25
 
 
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 async def test_the_report_of_a_stream_that_completed() -> None:
-    """All of its figures, with an app that goes on for a while after its response."""
+    """All of its figures, with an app that goes on for a while after its response. Pitfall 47."""
     reports: list[StreamReport] = []
     ids: list[str] = []
 
@@ -79,7 +73,8 @@ async def test_the_report_of_a_stream_that_completed() -> None:
 
 
 async def test_the_report_of_a_stream_whose_client_left() -> None:
-    """What was pending counts as undelivered, and the app's own time to stop is measured."""
+    """What was pending counts as undelivered, and the app's own time to stop is measured.
+    Pitfalls 27 and 65."""
     reports: list[StreamReport] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,7 +206,8 @@ async def test_body_messages_that_pass_untouched_count_too() -> None:
 async def test_the_first_bytes_are_recorded(
     record_bytes: int, recorded: bytes, recorded_all: bool
 ) -> None:
-    """As many as were asked for, wherever a chunk or a write ends, and the end of the body too."""
+    """As many as were asked for, wherever a chunk or a write ends, and the end of the body too.
+    Pitfall 27."""
     reports: list[StreamReport] = []
     app = sending(start(), chunk(bytearray(b"abc")), chunk(memoryview(b"de")), last(b"f"))
     await converse(
@@ -246,7 +242,7 @@ async def test_on_close_may_be_a_function_or_a_coroutine_function(awaits: bool) 
 async def test_a_failure_of_on_close_is_logged_and_harms_nothing(
     awaits: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The response is complete, and the server hears nothing of it."""
+    """The response is complete, and the server hears nothing of it. Pitfall 28."""
 
     def fail(report: StreamReport) -> None:
         raise ValueError("no database")

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from sse_batching._scheduling import Interruptible, Scheduler, scheduler
-from tests.conftest import EVERY_LOOP, VIRTUAL
+from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.threads import PATIENCE, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops([*VIRTUAL_TIME, *EVERY_LOOP])]
 
-on_real_time = pytest.mark.parametrize("anyio_backend", EVERY_LOOP)
-on_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL])
-
-
-@pytest.fixture(params=[VIRTUAL, *EVERY_LOOP])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+on_real_time = loops(EVERY_LOOP)
+on_virtual_time = loops(VIRTUAL_TIME)
 
 
 # The scheduler.

@@ -11,18 +11,14 @@ import anyio
 import pytest
 
 from sse_batching._scheduling import Host, scheduler
-from tests.conftest import REAL_TIME, VIRTUAL
+from tests.conftest import REAL_TIME, VIRTUAL_ASYNCIO, loops
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    loops([*VIRTUAL_ASYNCIO, *REAL_TIME], because="Task.cancel is asyncio's"),
+]
 
 Work = Callable[[], Awaitable[object]]
-
-ASYNCIO = [VIRTUAL, *[param for param in REAL_TIME if param.id != "trio"]]
-
-
-@pytest.fixture(params=ASYNCIO)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 async def in_task(

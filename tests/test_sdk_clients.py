@@ -128,7 +128,7 @@ def read(sdk: SDK, app: Starlette) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("sdk", SDKS)
 def test_sdk_reads_a_batched_stream_as_it_reads_a_plain_one(sdk: SDK) -> None:
-    """Many events in one chunk make the same items, in the same order."""
+    """Many events in one chunk make the same items, in the same order. Pitfall 43."""
 
     async def answer() -> AsyncIterator[bytes]:
         for part in sdk.events():

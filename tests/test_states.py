@@ -10,7 +10,7 @@ from sse_batching._exchange import Exchange
 from sse_batching._options import Options
 from sse_batching._scheduling import scheduler
 from sse_batching._states import TRANSITIONS, State
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 
 MEANING: Final[dict[tuple[State, State], str]] = {
     (State.AWAITING, State.ABANDONED): "the client leaves before the response starts",
@@ -20,18 +20,16 @@ MEANING: Final[dict[tuple[State, State], str]] = {
     (State.ABANDONED, State.CLOSED): "an app that did not stop starts to stream",
     (State.PASSING, State.COMPLETED): "the last message of a plain response",
     (State.STREAMING, State.ENDING): "the app sends the last message of a stream",
+    (State.STREAMING, State.PASSING): "the app returns in the middle of a stream",
     (State.STREAMING, State.CLOSED): "the client is lost in the middle of a stream",
     (State.ENDING, State.COMPLETED): "the last message of a stream was delivered",
     (State.ENDING, State.CLOSED): "the client is lost in the last write",
 }
 """Every transition that there is, by what happens."""
 
+pytestmark = loops(VIRTUAL_TIME)
+
 EVERY: Final = [(source, target) for source in State for target in State]
-
-
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 def by_name(states: Any) -> str:
@@ -66,8 +64,8 @@ def test_every_state_can_be_reached_and_left_for_the_end() -> None:
     assert all(reachable(state) & {State.COMPLETED, State.CLOSED} for state in State)
 
 
-def exchange_in(state: State) -> Exchange:
-    """An exchange that has come to that state."""
+def exchange_in(state: State | None = None) -> Exchange:
+    """An exchange that has come to that state; or a new one."""
 
     async def nothing_to_receive() -> Any:
         raise AssertionError
@@ -87,14 +85,15 @@ def exchange_in(state: State) -> Exchange:
         on_close=None,
     )
     exchange = Exchange({}, nothing_to_receive, nothing_to_send, options, scheduler())
-    exchange.state = state
+    if state is not None:
+        exchange.state = state
     return exchange
 
 
 @pytest.mark.anyio
 async def test_a_request_begins_by_awaiting_its_response() -> None:
     """A new exchange has no response yet."""
-    assert exchange_in(Exchange.state).state is State.AWAITING
+    assert exchange_in().state is State.AWAITING
 
 
 @pytest.mark.anyio

@@ -26,9 +26,10 @@ from sse_batching import (
     current_token,
 )
 from sse_batching.testing import Conversation
+from tests.conftest import REAL_TIME, loops
 from tests.support.apps import chunk, last, start
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(REAL_TIME, because="its app is built of asyncio's tasks")]
 
 FIRST: Final = b"data: first\n\n"
 SECOND: Final = b"data: second\n\n"
@@ -107,7 +108,8 @@ def batched(chat: Chat, reports: list[StreamReport]) -> SSEBatchingMiddleware:
 
 async def test_stream_batched_delta_disconnect_interrupts_agent() -> None:
     """The write fails in a background flush, while the app waits for its agent and sends nothing:
-    the agent is interrupted, its task cancelled, what it had said recorded, and nothing hangs."""
+    the agent is interrupted, its task cancelled, what it had said recorded, and nothing hangs.
+    Pitfall 39."""
     chat = Chat()
     reports: list[StreamReport] = []
     reset = ConnectionResetError("connection reset by peer")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import anyio
 import pytest
@@ -12,23 +11,18 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_stream
 from sse_batching.testing import Conversation
-from tests.conftest import VIRTUAL_TIME
+from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import Emit, chunk, converse, emitting, last, start, streaming, times
 from tests.support.virtual_time import advance
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 # Fractions that are exact in binary, so that times can be compared as they are.
 DELAY = 0.25
 
 
-@pytest.fixture(params=VIRTUAL_TIME)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 async def test_the_first_chunk_goes_out_at_once() -> None:
-    """The first token is what people wait for: it waits for nothing."""
+    """The first token is what people wait for: it waits for nothing. Pitfall 33."""
     talk = await converse(SSEBatchingMiddleware(emitting(1.0, b"first", 1.0), max_delay=DELAY))
     assert times(talk) == [(1.0, b"first")]
 
@@ -51,7 +45,7 @@ async def test_chunks_are_joined_for_the_length_of_the_delay() -> None:
 @pytest.mark.parametrize("pace", [0.012, 0.02, 0.049, 0.051])
 async def test_a_steady_app_gives_a_steady_stream(pace: float) -> None:
     """No write comes soon after the one before or brings more than it: a timer that ran by itself
-    would beat against the pace of the tokens."""
+    would beat against the pace of the tokens. Pitfall 35."""
     app = emitting(*(step for n in range(60) for step in (b"%d " % n, pace)), 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
     written = {int(number): at for at, body in times(talk) for number in body.split()}
@@ -106,7 +100,8 @@ async def test_a_full_batch_goes_out_at_once() -> None:
 
 
 async def test_a_timer_that_was_set_for_an_earlier_batch_does_nothing_to_a_later_one() -> None:
-    """A flush by hand, or by size, leaves no timer behind that cuts the next batch short."""
+    """A flush by hand, or by size, leaves no timer behind that cuts the next batch short.
+    Pitfall 40."""
 
     async def work(emit: Emit) -> None:
         await emit(b"a")
@@ -134,7 +129,7 @@ async def test_a_timer_that_was_set_for_an_earlier_batch_does_nothing_to_a_later
 
 
 async def test_no_timer_fires_after_the_end_of_the_response() -> None:
-    """What was pending went with the last message: nothing follows it."""
+    """What was pending went with the last message: nothing follows it. Pitfall 40."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -161,7 +156,8 @@ async def test_no_timer_fires_after_the_end_of_the_response() -> None:
 async def test_no_byte_waits_longer_than_the_delay(
     steps: list[tuple[float, int]], write_time: float
 ) -> None:
-    """Each byte is on its way `max_delay` after it came, or as soon as the server is free."""
+    """Each byte is on its way `max_delay` after it came, or as soon as the server is free.
+    Pitfall 34."""
     came: list[float] = []  # for each byte
     left: list[float] = []
     free_since: list[float] = []

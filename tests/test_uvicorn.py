@@ -40,7 +40,7 @@ async def chat(request: Request) -> Response:
 
 @each_kind
 def test_events_arrive_in_fewer_chunks(kind: Kind) -> None:
-    """What the app sends as one event each leaves the server as a few chunks."""
+    """What the app sends as one event each leaves the server as a few chunks. Pitfall 68."""
     app = Starlette(routes=[Route("/", chat)])
     app.add_middleware(SSEBatchingMiddleware)
     with serving(app, kind) as port, Client(port) as client:
@@ -65,7 +65,8 @@ def test_response_is_the_same_as_without_the_middleware(kind: Kind) -> None:
 
 @each_kind
 def test_every_event_arrives_while_the_agent_thinks(kind: Kind) -> None:
-    """Nothing is held until the app says more: the first event, and two that come together."""
+    """Nothing is held until the app says more: the first event, and two that come together.
+    Pitfall 34."""
     read = threading.Event()
 
     async def thoughtful() -> AsyncIterator[bytes]:
@@ -87,7 +88,8 @@ def test_every_event_arrives_while_the_agent_thinks(kind: Kind) -> None:
 
 @each_kind
 def test_next_request_of_a_connection_is_not_cancelled(kind: Kind) -> None:
-    """The end of a response is no disconnect, neither for it nor for the one that follows."""
+    """The end of a response is no disconnect, neither for it nor for the one that follows.
+    Pitfall 16."""
     tokens: list[CancellationToken] = []
     watched = Watched()
 
@@ -159,7 +161,7 @@ def median_seconds_of_health(app: str, kind: Kind, beside: str) -> float:
 def test_health_is_answered_within_100_ms_beside_an_app_that_never_awaits(
     kind: Kind, path: str
 ) -> None:
-    """An endless `while True: yield` on the same worker does not hold up others."""
+    """An endless `while True: yield` on the same worker does not hold up others. Pitfall 7."""
     assert median_seconds_of_health("app", kind, beside=path) < 0.1
 
 

@@ -33,7 +33,8 @@ def flood(parts: int | None = None) -> Agent:
 
 @each_kind
 def test_client_that_stops_reading_costs_a_bounded_buffer(kind: Kind) -> None:
-    """What the agent got rid of and the server did not take is a batch and a chunk at most."""
+    """What the agent got rid of and the server did not take is a batch and a chunk at most.
+    Pitfall 57."""
     watched = Watched()
     app = watched.stream(flood(), send_timeout=0.2, max_batch_bytes=MAX_BATCH_BYTES)
     with (
@@ -48,7 +49,8 @@ def test_client_that_stops_reading_costs_a_bounded_buffer(kind: Kind) -> None:
 
 @each_kind
 def test_client_that_stops_reading_times_out(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
-    """The token is cancelled with SEND_TIMEOUT, the generator closed, and one line logged."""
+    """The token is cancelled with SEND_TIMEOUT, the generator closed, and one line logged.
+    Pitfall 13."""
     caplog.set_level(logging.INFO)
     watched = Watched()
     app = watched.stream(flood(), ask=True, send_timeout=0.2, grace_period=0.05)
@@ -95,7 +97,8 @@ def leave_while_a_write_waits(app: StallDetector, kind: Kind) -> None:
 
 @each_kind
 def test_client_that_leaves_while_a_write_waits_for_it_is_noticed(kind: Kind) -> None:
-    """A write that is blocked returns as if nothing had happened; the token knows better."""
+    """A write that is blocked returns as if nothing had happened; the token knows better.
+    Pitfall 58."""
     watched = Watched()
     app = watched.stream(flood(), ask=True, grace_period=0.05)
     leave_while_a_write_waits(StallDetector(app), kind)

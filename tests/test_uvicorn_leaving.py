@@ -45,7 +45,8 @@ def leave_after_first_event(port: int, way: Leave, watched: Watched) -> None:
 @each_way
 @each_agent
 def test_client_that_leaves_cancels_the_token_once(kind: Kind, way: Leave, agent: Agent) -> None:
-    """However the client leaves, and whether or not the agent is saying something just then."""
+    """However the client leaves, and whether or not the agent is saying something just then.
+    Pitfalls 8 and 15."""
     watched = Watched()
     with serving(watched.stream(agent, ask=True, grace_period=0.05), kind) as port:
         leave_after_first_event(port, way, watched)
@@ -69,7 +70,8 @@ def test_stream_of_a_client_that_left_is_incomplete(way: Leave) -> None:
 def test_generator_is_closed_without_a_garbage_collection(
     kind: Kind, agent: Agent, ask: bool
 ) -> None:
-    """The generator's `finally` runs, whether the framework or the grace period ends it."""
+    """The generator's `finally` runs, whether the framework or the grace period ends it.
+    Pitfall 23."""
     watched = Watched()
     with serving(watched.stream(agent, ask=ask, grace_period=0.05), kind) as port:
         with Client(port) as client:
@@ -126,7 +128,7 @@ def test_disconnect_logs_one_line_and_no_traceback(
 @each_kind
 @each_way
 def test_client_that_leaves_before_the_response_cancels_the_token(kind: Kind, way: Leave) -> None:
-    """The wait for the first word of the model is the dearest time to miss it."""
+    """The wait for the first word of the model is the dearest time to miss it. Pitfall 10."""
     watched = Watched()
     asked = threading.Event()
 

@@ -41,6 +41,7 @@ def test_agent_in_a_thread_is_interrupted(shut_down: tuple[Process, int], agent:
 
 
 def test_server_ends_by_the_signal(shut_down: tuple[Process, int]) -> None:
-    """No thread, task or callback of a stream keeps the process from ending as it was told to."""
+    """No thread, task or callback of a stream keeps the process from ending as it was told to.
+    Pitfall 48."""
     _, exit_code = shut_down
     assert exit_code == -signal.SIGTERM

@@ -88,7 +88,7 @@ async def read_slowly(scope: Scope, receive: Receive, send: Send) -> None:
 
 @each_kind
 def test_upload_that_is_read_slowly_arrives_whole(kind: Kind) -> None:
-    """Every byte of it, in order, a message at a time between events of the response."""
+    """Every byte of it, in order, a message at a time between events of the response. Pitfall 1."""
     with serving_upload(SSEBatchingMiddleware(read_slowly), kind) as client:
         client.read_start()
         assert client.read_body().endswith(hashlib.sha256(UPLOAD).hexdigest().encode())

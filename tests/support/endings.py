@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
+import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import CancellationToken, CancelReason, current_token
@@ -86,10 +87,42 @@ class Ticking:
         await send(last())
 
 
-class AsTask:
-    """A server that runs an app in a task, to be cancelled as asyncio servers do."""
+class Cancellable(Protocol):
+    """What `AsTask` uses of an `asyncio.Task`."""
 
-    task: asyncio.Task[None]
+    def cancel(self) -> object: ...
+
+    def cancelled(self) -> bool: ...
+
+    def cancelling(self) -> int: ...
+
+    def exception(self) -> BaseException | None: ...
+
+
+class InScope:
+    """The same where a task can only be cancelled by a scope, on trio."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.error: BaseException | None = None
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+    def cancelled(self) -> bool:
+        return self.scope.cancelled_caught
+
+    def cancelling(self) -> int:
+        return int(self.scope.cancel_called)
+
+    def exception(self) -> BaseException | None:
+        return self.error
+
+
+class AsTask:
+    """A server that runs an app in a task, to be cancelled as the loop's servers do."""
+
+    task: Cancellable
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -98,5 +131,13 @@ class AsTask:
         async def run() -> None:
             await self._app(scope, receive, send)
 
-        self.task = asyncio.create_task(run())
-        await asyncio.wait([self.task])
+        if trio.lowlevel.in_trio_task():
+            task = self.task = InScope()
+            with task.scope:
+                try:
+                    await run()
+                except Exception as error:  # noqa: BLE001 - shown by `exception`
+                    task.error = error
+        else:
+            self.task = asyncio.create_task(run())
+            await asyncio.wait([self.task])

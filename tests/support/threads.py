@@ -66,7 +66,7 @@ def _blocked_in(module: ModuleType) -> int:
         for top in sys._current_frames().values()
     ]
     return sum(
-        stack[0] is threading.Condition.wait.__code__
+        threading.Condition.wait.__code__ in stack[:2]  # the lock's `acquire` may be wrapped
         and any(code.co_filename == module.__file__ for code in stack)
         for stack in stacks
     )

@@ -1,0 +1,71 @@
+"""However busy the event loop is, a generator whose client has left is closed promptly (F10)."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import anyio
+import pytest
+from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sse_batching import SSEBatchingMiddleware
+from sse_batching._scheduling import MAX_TURN
+from sse_batching.testing import Conversation
+from tests.conftest import REAL_TIME, loops
+from tests.support.apps import Emit, streaming
+
+pytestmark = [
+    pytest.mark.anyio,
+    loops(REAL_TIME, because="in what order tasks wake is asyncio's"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def busy(go: anyio.Event) -> ASGIApp:
+    """Another stream of the same loop, which makes one turn of it long."""
+
+    async def work(emit: Emit) -> None:
+        await emit(b"a")
+        await go.wait()
+        await emit(b"b")
+        until = time.perf_counter() + 2 * MAX_TURN
+        while time.perf_counter() < until:
+            pass
+
+    return streaming(work)
+
+
+async def test_a_generator_that_goes_on_as_its_client_leaves_is_closed() -> None:
+    """The disconnect, and the generator's next chunk, come in one turn that is long already."""
+    closed, go = anyio.Event(), anyio.Event()
+
+    async def agent() -> AsyncIterator[bytes]:
+        try:
+            yield b"data: 1\n\n"
+            await go.wait()
+            yield b"data: 2\n\n"
+            await anyio.sleep_forever()
+        finally:
+            closed.set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await StreamingResponse(agent(), media_type="text/event-stream")(scope, receive, send)
+
+    other = Conversation(SSEBatchingMiddleware(busy(go)))
+    async with other, Conversation(SSEBatchingMiddleware(app)) as talk:
+        await other.until(lambda: other.bodies)
+        await talk.until(lambda: talk.bodies)
+        talk.leave()
+        go.set()
+        with anyio.fail_after(2):
+            await closed.wait()
