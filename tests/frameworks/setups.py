@@ -1,0 +1,55 @@
+"""All the frameworks, and all the ways to set them up."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from tests.frameworks import on_django, on_fastapi, on_litestar, on_quart, on_starlette
+from tests.frameworks.jobs import Job, Setup
+from tests.support.clients import Client
+from tests.support.servers import serving
+
+SETUPS: Final = [
+    *on_starlette.SETUPS,
+    *on_fastapi.SETUPS,
+    *on_litestar.SETUPS,
+    *on_quart.SETUPS,
+    *on_django.SETUPS,
+]
+
+each_setup = pytest.mark.parametrize("setup", SETUPS, ids=str)
+each_manner = pytest.mark.parametrize("ask", [False, True], ids=["never-asked", "asked"])
+
+HEADERS: Final = [("accept-encoding", "gzip")]
+
+
+@contextmanager
+def streaming(setup: Setup, job: Job) -> Iterator[Client]:
+    """A client that has begun to read from a server that does the job. At the end it leaves, if it
+    has not, and the server ends what it is still doing."""
+    with serving(setup.make(job)) as port, Client(port) as client:
+        begin(client, setup)
+        yield client
+
+
+def begin(client: Client, setup: Setup) -> None:
+    """Ask, and read until the first event has come."""
+    client.ask(headers=HEADERS)
+    headers = dict(client.read_start().headers)
+    assert (headers.get(b"content-encoding") == b"gzip") is setup.gzipped
+    client.read_body(until=b"\x1f\x8b" if setup.gzipped else b"data: 0")
+
+
+def whole_body(setup: Setup, job: Job) -> tuple[bytes, int]:
+    """The body that a client gets which stays to the end, and in how many chunks."""
+    with serving(setup.make(job)) as port, Client(port) as client:
+        client.ask(headers=HEADERS)
+        headers = dict(client.read_start().headers)
+        body = client.read_body()
+    assert (headers.get(b"content-encoding") == b"gzip") is setup.gzipped
+    return zlib.decompress(body, zlib.MAX_WBITS | 16) if setup.gzipped else body, client.chunks

@@ -1,0 +1,60 @@
+"""In every framework the client that leaves stops the agent, and its generator is closed."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from sse_batching import CancelReason
+from tests.frameworks.jobs import Job, Setup
+from tests.frameworks.setups import begin, each_manner, each_setup, streaming
+from tests.support.clients import Client
+from tests.support.servers import serving
+from tests.support.streams import Agent, ticking, waiting, without_garbage_collection
+
+PROMPT = 0.1
+"""Seconds in which a generator is closed (F10)."""
+
+each_agent = pytest.mark.parametrize("agent", [ticking, waiting], ids=["ticking", "waiting"])
+
+
+@each_setup
+def test_token_is_cancelled_once(setup: Setup) -> None:
+    """For a client that has left, however often the app still tries to send."""
+    job = Job(ticking, ask=True)
+    with streaming(setup, job):
+        pass
+    assert job.watched.cancellations == [
+        (CancelReason.CLIENT_DISCONNECTED, "SSE client disconnected")
+    ]
+
+
+@each_setup
+@each_agent
+@each_manner
+@without_garbage_collection()
+def test_generator_is_closed_within_100_ms(setup: Setup, agent: Agent, ask: bool) -> None:
+    """From the client's leaving to the `finally`; the grace period of an app that asked for its
+    token and ignores it included. The best of three: the machine may be busy."""
+    job = Job(agent, ask=ask)
+    took: list[float] = []
+    with serving(setup.make(job)) as port:
+        while len(took) < 3 and min(took, default=PROMPT) >= PROMPT:
+            with Client(port) as client:
+                begin(client, setup)
+                client.leave()
+                left_at = time.monotonic()
+                took.append(job.closed_at() - left_at)
+    assert min(took) < PROMPT
+
+
+@each_setup
+def test_leaving_makes_no_traceback(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    """The server's log has one INFO line of ours, and nothing worse from anybody."""
+    caplog.set_level(logging.INFO)
+    with streaming(setup, Job(ticking)):
+        pass
+    assert [r.levelno for r in caplog.records if r.name == "sse_batching"] == [logging.INFO]
+    assert [r for r in caplog.records if r.exc_info or r.levelno > logging.INFO] == []
