@@ -1,0 +1,20 @@
+"""The event loops of the properties: virtual time, and no debug mode, for the sake of speed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import VIRTUAL_TRIO
+from tests.support.virtual_time import VirtualTimeLoop
+
+LEAN = [
+    pytest.param(("asyncio", {"loop_factory": VirtualTimeLoop}), id="virtual-time"),
+    VIRTUAL_TRIO,
+]
+
+
+@pytest.fixture(params=LEAN)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param

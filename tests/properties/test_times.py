@@ -1,0 +1,131 @@
+"""Whatever the pauses and the writes: the first chunk and any after a quiet `max_delay` goes at
+once, no byte waits longer than `max_delay` unless a write is in flight, and then it goes as soon as
+that ends; and none goes without a reason (D2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.properties.harness import play
+from tests.properties.schedule import Schedule, for_any_schedule
+from tests.properties.trace import Call, Trace, Write
+
+pytestmark = pytest.mark.anyio
+
+EPSILON = 1e-6
+
+
+@dataclass
+class Batch:
+    """A write, the one before it, and the chunks in it."""
+
+    write: Write
+    before: Write
+    chunks: list[Call]
+
+
+def batches(trace: Trace) -> list[Batch]:
+    found = []
+    for number, write in enumerate(trace.writes):
+        letters = set(write.body)
+        chunks = [call for call in trace.chunks if call.body[0] in letters]
+        if chunks:
+            found.append(Batch(write, trace.writes[number - 1], chunks))
+    return found
+
+
+class Promise:
+    """When a batch has to go, by what the guarantee says and the app has done."""
+
+    def __init__(self, schedule: Schedule, trace: Trace) -> None:
+        self._schedule = schedule
+        self._trace = trace
+        sent = [call for call in trace.calls if call.kind in {"chunk", "last"}]
+        # An empty chunk is nothing, but the first, which can be meant to send the headers.
+        self._sent = [c for c in sent if c.body or (c is sent[0] and c.kind == "chunk")]
+
+    def setting(self, kind: str, call: Call, default: float) -> float:
+        """What `configure` had last said when this was called."""
+        settings = [setting for setting in self._trace.settings if setting.kind == kind]
+        before = [setting.value for setting in settings if setting.at < call.called]
+        value = before[-1] if before else default
+        if call.alone:
+            return value
+        # One that stood in line may have been let in under any that came meanwhile.
+        return max([value, *(s.value for s in settings if call.called < s.at < call.ended)])
+
+    def due(self, batch: Batch) -> float:
+        """The latest time, if no write is in flight."""
+        arrivals = [self.arrival(call, batch) for call in batch.chunks]
+        due = [self.due_alone(call, batch) for call in batch.chunks]
+        size = 0
+        for call, arrival in zip(batch.chunks, arrivals, strict=True):
+            size += len(call.body)
+            if size >= self._schedule.max_batch_bytes:
+                due.append(arrival)
+        first, began = batch.chunks[0].called, batch.write.began
+        due += [
+            setting.at.time + setting.value
+            for setting in self._trace.settings
+            if setting.kind == "delay" and first < setting.at < began
+        ]
+        due += [
+            call.called.time
+            for call in self._trace.calls
+            if call.alone and first <= call.called < began and self.flushes(call)
+        ]
+        due.append(self._trace.app_ended.time)
+        return min(due)
+
+    def flushes(self, call: Call) -> bool:
+        """Whether this call waits until all is delivered that came before it."""
+        return call.kind != "chunk" or not self.setting("batching", call, True)
+
+    def arrival(self, call: Call, batch: Batch) -> float:
+        """A call that has to stand in line arrives when a write has ended that it waited for."""
+        return call.called.time if call.alone else max(call.called.time, batch.before.ended.time)
+
+    def due_alone(self, call: Call, batch: Batch) -> float:
+        """When a chunk would have to go if no other came after it."""
+        arrival = self.arrival(call, batch)
+        delay = self.setting("delay", call, self._schedule.options["max_delay"])
+        place = self._sent.index(call)
+        if place == 0 or not self.setting("batching", call, True):
+            return arrival
+        before = self._sent[place - 1]
+        came_before = before.called.time if before.alone else before.ended.time
+        if any(
+            s.kind == "delay" and before.called < s.at < call.ended for s in self._trace.settings
+        ):
+            return arrival + delay  # which silence would have been long enough, nobody has said
+        with_it = not before.body and before.called > batch.before.began
+        if with_it or arrival - came_before >= delay:
+            return arrival  # an empty first chunk that is still there takes it along
+        return arrival + delay
+
+
+@for_any_schedule("faults", "hurry", examples=480)
+async def test_each_batch_goes_in_time(schedule: Schedule) -> None:
+    """At the time that is promised for the first to be due of its chunks, or when the write before
+    it has ended, if that is later."""
+    trace = await play(schedule)
+    promise = Promise(schedule, trace)
+    for batch in batches(trace):
+        due = max(promise.due(batch), batch.before.ended.time)
+        assert batch.write.began.time <= due + EPSILON
+
+
+@for_any_schedule("faults", "hurry", "producers", "keepalive", "delay", examples=350)
+async def test_no_batch_goes_without_a_reason(schedule: Schedule) -> None:
+    """Not before it is due, unless it has gathered behind a write that ends: no timer that was set
+    for something else cuts it short."""
+    trace = await play(schedule)
+    promise = Promise(schedule, trace)
+    for batch in batches(trace):
+        gathered = batch.chunks[0].called < batch.before.ended
+        began = batch.write.began.time
+        assert began >= promise.due(batch) - EPSILON or (
+            gathered and began <= batch.before.ended.time + EPSILON
+        )
