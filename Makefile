@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test test-servers lint build clean
+.PHONY: demo demo-check test test-servers peer-suites soak lint build clean
 
 demo: $(READY)  ## the same answer twice, plain and batched, on a page
 	$(BIN)/python -m examples.demo
@@ -17,6 +17,12 @@ test: $(READY)
 
 test-servers: $(READY)  ## every server, every way of leaving; finds what docs/servers.md says
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/matrix
+
+peer-suites: $(READY)  ## Starlette's own tests, with the middleware around every app
+	$(BIN)/python -m tests.peer_suites
+
+soak: $(READY)  ## 20,000 streams through one worker, half of the clients leaving
+	$(BIN)/python -m tests.soak --streams 20000
 
 lint: $(READY)
 	$(BIN)/ruff check .
