@@ -55,6 +55,7 @@ class Ending:
         self._app_waits = app_waits
         self._must_stop = must_stop
         self._token: CancellationToken | None = None
+        self._last_call: float | None = None
         self._alarm = Alarm(scheduler, self._grace_over)
 
     @property
@@ -93,13 +94,18 @@ class Ending:
         """The app has ended."""
         self._alarm.stop()
 
+    def release(self) -> None:
+        """Let go of the token: who asks from now on gets one of his own, cancelled if this was."""
+        self._token = None
+
     def _grace_over(self, now: float) -> float | None:
-        assert self.began is not None  # or the alarm would not be set
-        last_call = self.began + self._grace_period + FRAMEWORK_TIME
-        told_now = self._app_waits()
-        self._hand_over()
-        if self._must_stop():
-            if told_now and now < last_call:
-                return last_call
-            self._host.cancel()
+        if self._last_call is None:
+            # From now on, however late that is: the framework has yet to hear of it.
+            self._last_call = now + FRAMEWORK_TIME if self._app_waits() else now
+            self._hand_over()
+        if not self._must_stop():
+            return None
+        if now < self._last_call:
+            return self._last_call
+        self._host.cancel()
         return None

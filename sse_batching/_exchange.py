@@ -7,11 +7,12 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Awaitable
-from contextlib import nullcontext
+from contextlib import suppress
 from typing import Final
 
 import anyio
 import anyio.lowlevel
+from asgiref.sync import markcoroutinefunction
 
 from ._coalescing import Coalescer
 from ._ending import Cause, Ending
@@ -28,7 +29,6 @@ from ._states import (
     PASSING,
     STREAMING,
     TRANSITIONS,
-    Excuse,
     State,
 )
 from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
@@ -48,6 +48,9 @@ CLEANUP_TIME: Final = 1.0
 """Seconds for our own tasks to end; one that is stuck in a `send` which cannot be cancelled
 (hypercorn on trio) is left to the server."""
 
+LET_OFF_AFTER_HELD: Final = 16
+"""Sends: Django takes four turns of the loop to cancel its handler, and each may see one."""
+
 RAISED: Final = 8
 """How many exceptions are remembered: as many tasks of an app may be in `send` when it ends."""
 
@@ -57,25 +60,40 @@ _lock: Final = threading.Lock()
 class Exchange:
     """One request and its response, and the only owner of their state."""
 
-    # Defaults on the class: most requests end without ever touching these.
-    state = AWAITING
-    _receiver: Receiver | None = None
-    _host: Host | None = None
-    _ending: Ending | None = None
-    _response: BatchedResponse | None = None
-    _id: str | None = None
-    _max_delay: float | None = None  # of this response, in place of the option
-    _batching = True
-    _last_write: Alarm | None = None
-    _raised: deque[BaseException] | None = None
-    _excuse = Excuse.NONE
-    over = False
-    """Whether the app has ended, and the middleware with it."""
-    _app_knows = False  # of a mistake of its own that was found in the background
+    # Slots: CPython 3.11 reads an attribute that is but a default of the class ten times slower.
+    __slots__ = (
+        "_app_knows",
+        "_batching",
+        "_began",
+        "_ending",
+        "_handing_over",
+        "_host",
+        "_id",
+        "_last_write",
+        "_let_off",
+        "_max_delay",
+        "_options",
+        "_raised",
+        "_receiver",
+        "_response",
+        "_scheduler",
+        "_scope",
+        "_server_receive",
+        "_server_send",
+        "_task",
+        "over",
+        "state",
+        "touched",
+    )
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, options: Options, scheduler: Scheduler
     ) -> None:
+        self.state = AWAITING
+        self.over = False
+        """Whether the app has ended, and the middleware with it."""
+        self.touched = False
+        """Whether there is something to clean up, or to report, when the app has ended."""
         self._scope = scope
         self._server_receive = receive
         self._server_send = send
@@ -83,13 +101,27 @@ class Exchange:
         self._scheduler = scheduler
         self._task = scheduler.current()
         self._began = scheduler.time()
+        # Most requests end without any of these.
+        self._receiver: Receiver | None = None
+        self._host: Host | None = None
+        self._ending: Ending | None = None
+        self._response: BatchedResponse | None = None
+        self._id: str | None = None
+        self._max_delay: float | None = None  # of this response, in place of the option
+        self._batching = True
+        self._last_write: Alarm | None = None
+        self._raised: deque[BaseException] | None = None
+        self._let_off: int | None = None  # how many sends may still be; None: not known yet
+        self._handing_over: Alarm | None = None
+        self._app_knows = False  # of a mistake of its own that was found in the background
 
     # What the code that serves the request asks for.
 
     @property
     def id(self) -> str:
         if self._id is None:
-            self._id = self.__dict__.setdefault("_id", secrets.token_hex(16))
+            with _lock:  # threads may ask as well
+                self._id = self._id or secrets.token_hex(16)
         return self._id
 
     @property
@@ -119,8 +151,10 @@ class Exchange:
         if self._max_delay is not None:
             response.writer.set_delay(self._max_delay)
 
-    # The app's `receive` and `send`. Plain functions: what passes through costs no coroutine.
+    # The app's `receive` and `send`. Plain functions: what passes through costs no coroutine. But
+    # marked as what they stand for, for those who ask.
 
+    @markcoroutinefunction
     def receive(self) -> Awaitable[Message]:
         """The `receive` that the app is given."""
         return self.receiver.receive()
@@ -128,11 +162,12 @@ class Exchange:
     @property
     def receiver(self) -> Receiver:
         if self._receiver is None:
-            # One step: a thread that asks for the token may want it at the same time.
-            new = Receiver(self._server_receive, self._scheduler)
-            self._receiver = self.__dict__.setdefault("_receiver", new)
+            with _lock:  # a thread that asks for the token may want it at the same time
+                if self._receiver is None:
+                    self._receiver = Receiver(self._server_receive, self._scheduler)
         return self._receiver
 
+    @markcoroutinefunction
     def send(self, message: Message) -> Awaitable[None]:
         """The `send` that the app is given."""
         state = self.state
@@ -141,24 +176,27 @@ class Exchange:
             return self._response.send(message)
         if state is CLOSED or state is ENDING:
             return self._send_late(message)
-        if message.get("type") == "http.response.start":
-            if state is AWAITING or state is ABANDONED:
-                headers = message.get("headers", ())
-                if type(headers) is not list and type(headers) is not tuple:
-                    # It may be an iterator, which looking at it would use up.
-                    message = {**message, "headers": list(headers)}
-                if is_batched(self._scope, message, self._options.media_types):
-                    return self._start(message)
-                self.move(PASSING)
-        elif state is PASSING and ends_response(message):
+        if (state is AWAITING or state is ABANDONED) and message.get(
+            "type"
+        ) == "http.response.start":
+            headers = message.get("headers", ())
+            if type(headers) is not list and type(headers) is not tuple:
+                # It may be an iterator, which looking at it would use up.
+                message = {**message, "headers": list(headers)}
+            if is_batched(self._scope, message, self._options.media_types):
+                return self._start(message)
+            self.move(PASSING)
+        if self._ending is not None:
+            return self._send_passing(message)
+        if state is PASSING and ends_response(message):
             # Before the write: during it the server already says `http.disconnect`.
             self.move(COMPLETED)
-        if self._ending is None:
-            return self._server_send(message)
-        return self._send_passing(message)
+        return self._server_send(message)
 
     async def _send_passing(self, message: Message) -> None:
         """A response that is not batched, while somebody may want to know of its failure."""
+        if self.state is PASSING and ends_response(message):
+            self.move(COMPLETED)
         try:
             await self._server_send(message)
         except Exception as error:
@@ -167,11 +205,14 @@ class Exchange:
             raise
 
     def _start(self, message: Message) -> Awaitable[None]:
+        if not self._scheduler.in_loop():
+            return self._start_in_loop(message)
         if self.state is ABANDONED:
             self.move(CLOSED)
             self.ending.tell_app()
             return self._send_late(message)
         self.move(STREAMING)
+        self.touched = True
         response = self._response = BatchedResponse(
             self, self._server_send, message, self._options, self._scheduler
         )
@@ -179,16 +220,30 @@ class Exchange:
         self._watch()
         return response.deliver(message)
 
+    async def _start_in_loop(self, message: Message) -> None:
+        """`send` was called in a thread, and is awaited here: asgiref's `async_to_sync` does so."""
+        await self._start(message)
+
     async def _send_late(self, message: Message) -> None:
         """A send of a stream that is closed, or is just ending in another task."""
         if self.state is not CLOSED and self._response is not None:
             await self._response.writer.line_up()
         if self.state is CLOSED:
-            if self._scheduler.in_turn(self._scheduler.time()) > MAX_TURN:
-                await anyio.lowlevel.checkpoint()  # an app that takes no refusal
-            self.refuse()
+            try:
+                self.refuse()
+            except Exception:
+                if self._scheduler.in_turn(self._scheduler.time()) > MAX_TURN:
+                    await self._give_way()  # an app that takes no refusal
+                raise
         else:
             await self._server_send(message)
+
+    async def _give_way(self) -> None:
+        try:
+            await anyio.lowlevel.checkpoint()
+        except BaseException as cancellation:
+            self.raising(cancellation)
+            raise
 
     # What the reader tells (`_receiving.Watcher`).
 
@@ -201,7 +256,8 @@ class Exchange:
         else:
             self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
 
-    def receive_cancelled(self) -> None:
+    def receive_cancelled(self, error: BaseException) -> None:
+        self.raising(error)
         self.host.on_outside_cancel(self.server_cancelled)
 
     # How it ends.
@@ -223,20 +279,23 @@ class Exchange:
     def host(self) -> Host:
         """The task of the request. For one that neither streams nor has a token, nobody asks."""
         if self._host is None:
-            self._host = self.__dict__.setdefault("_host", self._scheduler.host(self._task))
+            with _lock:
+                self._host = self._host or self._scheduler.host(self._task)
         return self._host
 
     @property
     def ending(self) -> Ending:
         if self._ending is None:
-            with _lock:  # threads may ask for the token
+            host, receiver = self.host, self.receiver
+            with _lock:
                 if self._ending is None:
+                    self.touched = True
                     self._ending = Ending(
                         self._scheduler,
-                        self.host,
+                        host,
                         self._options.grace_period,
-                        hand_over=self.receiver.hand_over,
-                        app_waits=lambda: self.receiver.app_waits,
+                        hand_over=receiver.hand_over,
+                        app_waits=lambda: receiver.app_waits,
                         must_stop=lambda: self.state is CLOSED,
                     )
         return self._ending
@@ -272,7 +331,7 @@ class Exchange:
         elif self.state is not PASSING:
             self.move(CLOSED)
         if self.receiver.app_waits:
-            self._excuse = Excuse.DUE
+            self._let_off = 1
         try:
             ending.begin(cause)
         finally:  # a callback may have raised KeyboardInterrupt
@@ -301,18 +360,24 @@ class Exchange:
         """What a `send` does once the stream is closed; `held`: it came before that.
 
         It raises. But if the app waits in `receive` too, then one `send` is let off: the framework
-        is told there, and cancels its generator at the generator's own await, which closes it.
-        To raise here would leave it suspended until a garbage collection.
+        is told there, and cancels its generator at the generator's own await, which closes it. To
+        raise here would leave it suspended until a garbage collection. Where one was `held`, a few
+        more are: frameworks differ in how long they take, and the app goes on at once.
         """
         ending = self.ending
         cause = ending.cause
         assert cause is not None  # of a state that is closed
-        if self._excuse is Excuse.NONE and self.receiver.app_waits:
-            self._excuse = Excuse.DUE
-        if self._excuse is Excuse.DUE:
-            self._excuse = Excuse.USED
-            if not (held and ending.asked):
+        if self._let_off is None and self.receiver.app_waits:
+            self._let_off = 1
+        if self._let_off:
+            if held and not ending.asked:
+                self._let_off = LET_OFF_AFTER_HELD
+            else:
+                self._let_off -= 1
+            if not ending.asked:
                 self.receiver.hand_over()
+            elif not held:
+                self._hand_over_soon()
             return
         if not ending.asked:
             self.receiver.hand_over()
@@ -323,18 +388,29 @@ class Exchange:
         self.raising(error)
         raise error from cause.error
 
+    def _hand_over_soon(self) -> None:
+        """Hand the disconnect over in two turns of the loop: until then the generator, whose `send`
+        was let off, has come to an await of its own. (FastAPI's generator endpoints have one of
+        theirs around it, which comes first.)"""
+        turns = iter(range(2))
+
+        def ring(now: float) -> float | None:
+            if next(turns, None) is not None:
+                return now
+            self.receiver.hand_over()
+            return None
+
+        if self._handing_over is None:
+            self._handing_over = Alarm(self._scheduler, ring)
+            self._handing_over.ring_at(self._scheduler.time())
+
     def raising(self, error: BaseException) -> None:
-        """This is going to be raised in a `send` of the app's, and end the app."""
+        """This is going to be raised in a `send` or `receive` of the app's, and end the app."""
         if self._raised is None:
             self._raised = deque(maxlen=RAISED)
         self._raised.append(error)
 
     # When the app has ended.
-
-    @property
-    def touched(self) -> bool:
-        """Whether there is something to clean up, or to report."""
-        return self._ending is not None or self._response is not None
 
     async def settle(self, *, cancelled: bool) -> tuple[bool, BaseException | None]:
         """Clean up after the app, which `cancelled` may have ended.
@@ -347,19 +423,23 @@ class Exchange:
         ours = await self.host.absorb(running=not cancelled)
         if cancelled and not ours:
             self.server_cancelled()
-        if self._ending is not None:
-            self._ending.stop()  # there is no app left to cancel
+        self._stop_ending()
         await self.host.absorb(running=True)  # what a callback of the token may have asked for
         late: BaseException | None = None
         response = self._response
         try:
             if response is not None and not response.writer.over:
-                # A cancelled request gets a moment to write, whatever is left of it.
-                with anyio.move_on_after(CLEANUP_TIME, shield=True) if cancelled else nullcontext():
+                if cancelled:
+                    await self._write_in_time(response)
+                else:
                     await response.write_rest()
         except anyio.get_cancelled_exc_class() as error:
             self.server_cancelled()
             late = None if cancelled else error  # the first one goes on already
+            self._stop_ending()
+            if late is not None and response is not None:
+                with suppress(anyio.get_cancelled_exc_class()):  # `late` tells it all
+                    await self._write_in_time(response)
         finally:
             self.stop()
         if not self._stopped:
@@ -374,19 +454,42 @@ class Exchange:
                 logger.warning("stream %s: the server's `send` cannot be cancelled", self.id)
         return ours, late
 
+    def _stop_ending(self) -> None:
+        """There is no app left to cancel."""
+        if self._ending is not None:
+            self._ending.stop()
+
+    async def _write_in_time(self, response: BatchedResponse) -> None:
+        """A cancelled request gets a moment to write what is left of it."""
+        with anyio.move_on_after(CLEANUP_TIME, shield=True):
+            await response.write_rest()
+
     @property
     def _stopped(self) -> bool:
         return self.receiver.stopped and (self._response is None or self._response.writer.stopped)
 
     def stop(self) -> None:
-        """Write and watch no more. What is left of our tasks ends by itself."""
+        """Write and watch no more. What is left of our tasks ends by itself, and what a task that
+        the app left behind may still send goes to the server."""
+        if self.state is STREAMING:
+            self.move(PASSING)
         if self._response is not None:
             self._response.abort()
         self.receiver.stop()
-        if self._last_write is not None:
-            self._last_write.stop()
-        if self._ending is not None:
-            self._ending.stop()
+        for alarm in (self._last_write, self._handing_over):
+            if alarm is not None:
+                alarm.stop()
+        self._stop_ending()
+
+    def release(self) -> None:
+        """The request is over. What still holds the exchange, a context that the server has copied
+        for a timer of its own say, holds nothing else of it."""
+        self.over = True
+        if self.touched:
+            self._scope = {}
+            self._response = None
+            if self._ending is not None:
+                self._ending.release()
 
     def report(self, error: BaseException | None) -> StreamReport | None:
         """What became of the stream; None if the request was not one. `error`: the app's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from ._typing import Message, Scope
@@ -23,9 +24,14 @@ def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> b
     """Whether the response that starts so is a stream to batch: its media type is one of ours, and
     it has a body at all."""
     content_type = header(start.get("headers", ()), b"content-type")
-    if content_type is None or content_type.partition(b";")[0].strip().lower() not in media_types:
+    if content_type is None or not _is_one_of(bytes(content_type), media_types):
         return False
     return scope.get("method") != "HEAD" and start.get("status") not in BODILESS_STATUS
+
+
+@lru_cache(256)
+def _is_one_of(content_type: bytes, media_types: frozenset[bytes]) -> bool:
+    return content_type.partition(b";")[0].strip().lower() in media_types
 
 
 def ends_response(message: Message) -> bool:

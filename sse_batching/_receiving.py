@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import anyio
 
 from ._scheduling import Interruptible, Scheduler, Task
-from ._typing import HTTPDisconnectEvent, Message, Receive
+from ._typing import Message, Receive
 
 READ_AHEAD: Final = 65_536
 """Bytes of the request body that are read before the app asks for them: what uvicorn's own flow
@@ -38,8 +38,8 @@ class Watcher(Protocol):
     def client_left(self) -> None:
         """The server has said `http.disconnect`. Call `hand_over` when the app may see it."""
 
-    def receive_cancelled(self) -> None:
-        """A call of the app's was cancelled while it waited here."""
+    def receive_cancelled(self, error: BaseException) -> None:
+        """A call of the app's was cancelled, by this, while it waited here."""
 
 
 class Receiver:
@@ -49,21 +49,36 @@ class Receiver:
     (hypercorn, daphne). While the app wants nothing and nobody watches, nothing is read.
     """
 
-    # Defaults on the class: most requests end without ever touching these.
-    _reading = Reading.NOBODY
-    _watcher: Watcher | None = None
-    _task: Task | None = None
-    _queue: deque[Message] | None = None
-    _backlog = 0
-    _waiting = 0
-    _handed_over = False
-    _app_read: Interruptible | None = None
-    _changed: anyio.Event | None = None
-    _error: Exception | None = None
+    __slots__ = (
+        "_app_read",
+        "_backlog",
+        "_changed",
+        "_disconnect",
+        "_error",
+        "_handed_over",
+        "_queue",
+        "_reading",
+        "_receive",
+        "_scheduler",
+        "_task",
+        "_waiting",
+        "_watcher",
+    )
 
     def __init__(self, receive: Receive, scheduler: Scheduler) -> None:
         self._receive = receive
         self._scheduler = scheduler
+        self._reading = Reading.NOBODY
+        self._watcher: Watcher | None = None
+        self._task: Task | None = None
+        self._queue: deque[Message] | None = None  # None: nobody has read ahead
+        self._backlog = 0
+        self._waiting = 0
+        self._handed_over = False
+        self._disconnect: Message = {"type": "http.disconnect"}
+        self._app_read: Interruptible | None = None
+        self._changed: anyio.Event | None = None
+        self._error: Exception | None = None
 
     async def receive(self) -> Message:
         """The `receive` that the app is given."""
@@ -144,7 +159,11 @@ class Receiver:
         if read.interrupted:
             return await self._next()
         if message["type"] == "http.disconnect":
-            self._over()
+            self._waiting += 1  # as long as nobody has told it
+            try:
+                self._over(message)
+            finally:
+                self._waiting -= 1
             return await self._next()
         if self._reading is Reading.APP:
             self._reading = Reading.NOBODY
@@ -163,8 +182,7 @@ class Receiver:
                 if self._error is not None:
                     raise self._error
                 if self._handed_over:
-                    disconnect: HTTPDisconnectEvent = {"type": "http.disconnect"}
-                    return dict(disconnect)
+                    return dict(self._disconnect)
             elif self._reading is Reading.NOBODY:
                 return await self._read_for_app()
             self._waiting += 1
@@ -179,7 +197,7 @@ class Receiver:
     def _app_call_ended(self, error: BaseException | None) -> None:
         """Another call of the app's takes over, or the watch does."""
         if error is not None and not isinstance(error, Exception) and self._watcher is not None:
-            self._watcher.receive_cancelled()
+            self._watcher.receive_cancelled(error)
         self._read_on()
         self._wake()
 
@@ -190,19 +208,19 @@ class Receiver:
         if self._watcher is None or self._reading is not Reading.NOBODY:
             return
         self._reading = Reading.WATCH
-        self._queue = deque() if self._queue is None else self._queue
         self._task = self._scheduler.spawn(self._read_ahead)
 
     async def _read_ahead(self) -> None:
-        assert self._queue is not None
         try:
             while True:
                 while self._backlog >= READ_AHEAD:
                     await self._change()
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    self._over()
+                    self._over(message)
                     return
+                if self._queue is None:  # an empty one takes 760 bytes
+                    self._queue = deque()
                 self._queue.append(message)
                 self._backlog += _weight(message)
                 self._wake()
@@ -215,7 +233,8 @@ class Receiver:
                 self._reading = Reading.NOBODY
             self._wake()
 
-    def _over(self) -> None:
+    def _over(self, message: Message) -> None:
+        self._disconnect = message
         self._reading = Reading.OVER
         if self._watcher is None:
             self.hand_over()

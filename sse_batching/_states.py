@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 
@@ -44,16 +44,9 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     # The response of an app that did not stop: one that does not stream may as well pass.
     State.ABANDONED: frozenset({State.PASSING, State.CLOSED}),
     State.PASSING: frozenset({State.COMPLETED}),
-    State.STREAMING: frozenset({State.ENDING, State.CLOSED}),
+    # To PASSING: the app has returned in the middle of it.
+    State.STREAMING: frozenset({State.ENDING, State.CLOSED, State.PASSING}),
     State.ENDING: frozenset({State.COMPLETED, State.CLOSED}),
     State.COMPLETED: frozenset(),
     State.CLOSED: frozenset(),
 }
-
-
-class Excuse(Enum):
-    """Whether one `send` that comes after the end is let off (`Exchange.refuse`)."""
-
-    NONE = auto()
-    DUE = auto()
-    USED = auto()

@@ -121,11 +121,12 @@ class SSEBatchingMiddleware:
             if exchange.touched:
                 await self._ended(exchange, None)
         finally:
-            exchange.over = True
+            mistake = exchange.mistake if exchange.touched else None
+            exchange.release()
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
-        if exchange.touched and exchange.mistake is not None:
-            raise exchange.mistake
+        if mistake is not None:
+            raise mistake
 
     async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
         """The app has ended: clean up and report. Whether what it raised goes no further."""

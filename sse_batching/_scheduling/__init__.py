@@ -111,6 +111,9 @@ class Scheduler(Protocol):
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call back at that time."""
 
+    def in_loop(self) -> bool:
+        """Whether this is the loop's thread. May be asked in any."""
+
     def run_in_loop(self, callback: Callable[[], object]) -> None:
         """Call in the loop's thread: now if this is that thread, else as soon as it gets there."""
 

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,17 +17,21 @@ class AsyncioScheduler:
     """See `Scheduler`."""
 
     scoped = False
-    current = staticmethod(asyncio.current_task)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.time = loop.time
         self.call_at = loop.call_at
+        # With the loop given: to look for the running one takes a system call, until Python 3.12.
+        self.current = partial(asyncio.current_task, loop)
         self._thread = threading.get_ident()
         self._turn_began: float | None = None
 
+    def in_loop(self) -> bool:
+        return threading.get_ident() == self._thread
+
     def run_in_loop(self, callback: Callable[[], object]) -> None:
-        if threading.get_ident() == self._thread:
+        if self.in_loop():
             callback()
             return
         # A loop that has ended has nothing left that the call could be about.

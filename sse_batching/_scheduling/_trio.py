@@ -41,8 +41,11 @@ class TrioScheduler:
 
         return TrioTask(wait)
 
+    def in_loop(self) -> bool:
+        return threading.get_ident() == self._thread
+
     def run_in_loop(self, callback: Callable[[], object]) -> None:
-        if threading.get_ident() == self._thread:
+        if self.in_loop():
             callback()
             return
         # A run that has ended has nothing left that the call could be about.

@@ -50,7 +50,7 @@ def transport_of(client: Any) -> Any:
 
 
 async def test_each_chunk_comes_when_it_was_sent(library: Library) -> None:
-    """Not all of them at the end, as from an `ASGITransport`."""
+    """Not all of them at the end, as from an `ASGITransport`. Pitfall 71."""
     app = emitting(b"a", 1.0, b"b", 2.0, b"c")
     async with client_of(library, app) as client:
         began = anyio.current_time()
@@ -61,7 +61,7 @@ async def test_each_chunk_comes_when_it_was_sent(library: Library) -> None:
 
 
 async def test_an_endless_stream_can_be_read_from(library: Library) -> None:
-    """And be closed: the app learns that its client has left."""
+    """And be closed: the app learns that its client has left. Pitfall 71."""
     reasons: list[CancelReason | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
