@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import deque
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final
 
 import anyio
-import anyio.lowlevel
 from asgiref.sync import markcoroutinefunction
 
 from ._coalescing import Coalescer
@@ -19,7 +17,8 @@ from ._ending import Cause, Ending
 from ._options import Options, check_seconds
 from ._policy import ends_response, is_batched
 from ._receiving import Receiver
-from ._scheduling import MAX_TURN, Alarm, Host, Scheduler
+from ._refusing import Refusals
+from ._scheduling import Alarm, Host, Scheduler
 from ._states import (
     ABANDONED,
     AWAITING,
@@ -34,7 +33,6 @@ from ._states import (
 from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
 from ._typing import Message, Receive, Scope, Send
 from .cancellation import CancellationToken
-from .exceptions import ClientDisconnected
 from .reasons import CancelReason
 from .report import Outcome, StreamReport
 
@@ -48,12 +46,6 @@ CLEANUP_TIME: Final = 1.0
 """Seconds for our own tasks to end; one that is stuck in a `send` which cannot be cancelled
 (hypercorn on trio) is left to the server."""
 
-LET_OFF_AFTER_HELD: Final = 16
-"""Sends: Django takes four turns of the loop to cancel its handler, and each may see one."""
-
-RAISED: Final = 8
-"""How many exceptions are remembered: as many tasks of an app may be in `send` when it ends."""
-
 _lock: Final = threading.Lock()
 
 
@@ -62,19 +54,16 @@ class Exchange:
 
     # Slots: CPython 3.11 reads an attribute that is but a default of the class ten times slower.
     __slots__ = (
-        "_app_knows",
         "_batching",
         "_began",
         "_ending",
-        "_handing_over",
         "_host",
         "_id",
         "_last_write",
-        "_let_off",
         "_max_delay",
         "_options",
-        "_raised",
         "_receiver",
+        "_refusals",
         "_response",
         "_scheduler",
         "_scope",
@@ -110,10 +99,7 @@ class Exchange:
         self._max_delay: float | None = None  # of this response, in place of the option
         self._batching = True
         self._last_write: Alarm | None = None
-        self._raised: deque[BaseException] | None = None
-        self._let_off: int | None = None  # how many sends may still be; None: not known yet
-        self._handing_over: Alarm | None = None
-        self._app_knows = False  # of a mistake of its own that was found in the background
+        self._refusals: Refusals | None = None
 
     # What the code that serves the request asks for.
 
@@ -229,21 +215,9 @@ class Exchange:
         if self.state is not CLOSED and self._response is not None:
             await self._response.writer.line_up()
         if self.state is CLOSED:
-            try:
-                self.refuse()
-            except Exception:
-                if self._scheduler.in_turn(self._scheduler.time()) > MAX_TURN:
-                    await self._give_way()  # an app that takes no refusal
-                raise
+            await self.refusals.refuse_late()
         else:
             await self._server_send(message)
-
-    async def _give_way(self) -> None:
-        try:
-            await anyio.lowlevel.checkpoint()
-        except BaseException as cancellation:
-            self.raising(cancellation)
-            raise
 
     # What the reader tells (`_receiving.Watcher`).
 
@@ -271,9 +245,9 @@ class Exchange:
     def mistake(self) -> BaseException | None:
         """What the server said of a mistake of the app's, if nobody has told the app."""
         cause = self._ending.cause if self._ending is not None else None
-        return (
-            cause.error if cause is not None and cause.apps_fault and not self._app_knows else None
-        )
+        if cause is None or not cause.apps_fault or self.refusals.told:
+            return None
+        return cause.error
 
     @property
     def host(self) -> Host:
@@ -330,8 +304,7 @@ class Exchange:
             self.move(ABANDONED)
         elif self.state is not PASSING:
             self.move(CLOSED)
-        if self.receiver.app_waits:
-            self._let_off = 1
+        self.refusals.begin()
         try:
             ending.begin(cause)
         finally:  # a callback may have raised KeyboardInterrupt
@@ -356,59 +329,18 @@ class Exchange:
             response.coalescer.undelivered if response is not None else 0,
         )
 
+    @property
+    def refusals(self) -> Refusals:
+        """Of the sends that come once the stream is closed."""
+        if self._refusals is None:
+            self._refusals = Refusals(self.ending, self.receiver, self._scheduler)
+        return self._refusals
+
     def refuse(self, *, held: bool = False) -> None:
-        """What a `send` does once the stream is closed; `held`: it came before that.
-
-        It raises. But if the app waits in `receive` too, then one `send` is let off: the framework
-        is told there, and cancels its generator at the generator's own await, which closes it. To
-        raise here would leave it suspended until a garbage collection. Where one was `held`, a few
-        more are: frameworks differ in how long they take, and the app goes on at once.
-        """
-        ending = self.ending
-        cause = ending.cause
-        assert cause is not None  # of a state that is closed
-        if self._let_off is None and self.receiver.app_waits:
-            self._let_off = 1
-        if self._let_off:
-            if held and not ending.asked:
-                self._let_off = LET_OFF_AFTER_HELD
-            else:
-                self._let_off -= 1
-            if not ending.asked:
-                self.receiver.hand_over()
-            elif not held:
-                self._hand_over_soon()
-            return
-        if not ending.asked:
-            self.receiver.hand_over()
-        if cause.apps_fault and cause.error is not None:
-            self._app_knows = True
-            raise cause.error
-        error = ClientDisconnected(cause.message, cause.reason)
-        self.raising(error)
-        raise error from cause.error
-
-    def _hand_over_soon(self) -> None:
-        """Hand the disconnect over in two turns of the loop: until then the generator, whose `send`
-        was let off, has come to an await of its own. (FastAPI's generator endpoints have one of
-        theirs around it, which comes first.)"""
-        turns = iter(range(2))
-
-        def ring(now: float) -> float | None:
-            if next(turns, None) is not None:
-                return now
-            self.receiver.hand_over()
-            return None
-
-        if self._handing_over is None:
-            self._handing_over = Alarm(self._scheduler, ring)
-            self._handing_over.ring_at(self._scheduler.time())
+        self.refusals.refuse(held=held)
 
     def raising(self, error: BaseException) -> None:
-        """This is going to be raised in a `send` or `receive` of the app's, and end the app."""
-        if self._raised is None:
-            self._raised = deque(maxlen=RAISED)
-        self._raised.append(error)
+        self.refusals.remember(error)
 
     # When the app has ended.
 
@@ -418,8 +350,8 @@ class Exchange:
         Whether that cancellation was none but our own; and a cancellation from outside that came
         while the rest was written, which the caller has to raise.
         """
-        for error in self._raised or ():
-            error.__traceback__ = None  # see `let_go_of_frames`
+        if self._refusals is not None:
+            self._refusals.stop()
         ours = await self.host.absorb(running=not cancelled)
         if cancelled and not ours:
             self.server_cancelled()
@@ -476,9 +408,10 @@ class Exchange:
         if self._response is not None:
             self._response.abort()
         self.receiver.stop()
-        for alarm in (self._last_write, self._handing_over):
-            if alarm is not None:
-                alarm.stop()
+        if self._last_write is not None:
+            self._last_write.stop()
+        if self._refusals is not None:
+            self._refusals.stop()
         self._stop_ending()
 
     def release(self) -> None:

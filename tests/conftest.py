@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+import hypothesis  # noqa: F401 (before the freeze below: it looks for what refers to its parts)
 import pytest
 import trio.testing
 import uvloop

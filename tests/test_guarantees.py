@@ -20,7 +20,7 @@ def test_every_guarantee_is_there() -> None:
 @pytest.mark.parametrize("guarantee", ROWS)
 def test_the_tests_of_a_guarantee_exist(guarantee: str) -> None:
     """A test that was renamed or dropped is missed here."""
-    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", ROWS[guarantee])
+    named = re.findall(r"`((?:\w+/)?test_\w+\.py)(?:::(\w+))?`", ROWS[guarantee])
     assert named
     for file, function in named:
         assert f"def {function}" in (TESTS / file).read_text(), f"{file}::{function}"

@@ -32,7 +32,7 @@ FLOORS: Final[dict[int, set[str]]] = {
     },
     EFFECTS: {"_ending", "_scheduling", "_writing", "cancellation"},
     DRIVER: {"_receiving", "_stream"},
-    FACE: {"__init__", "_aftermath", "_context", "_exchange", "middleware", "testing"},
+    FACE: {"__init__", "_aftermath", "_context", "_exchange", "_refusing", "middleware", "testing"},
 }
 
 SIDEWAYS: Final = {
