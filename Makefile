@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test test-servers peer-suites soak lint build clean
+.PHONY: demo demo-check test test-servers peer-suites soak bench bench-quick lint build clean
 
 demo: $(READY)  ## the same answer twice, plain and batched, on a page
 	$(BIN)/python -m examples.demo
@@ -23,6 +23,14 @@ peer-suites: $(READY)  ## Starlette's own tests, with the middleware around ever
 
 soak: $(READY)  ## 20,000 streams through one worker, half of the clients leaving
 	$(BIN)/python -m tests.soak --streams 20000
+
+bench: $(READY)  ## all that is measured: three quarters of an hour, on a machine with nothing else to do
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.cancellation
+
+bench-quick: $(READY)  ## one short round
+	$(BIN)/python -m benchmarks --quick --output build/bench
 
 lint: $(READY)
 	$(BIN)/ruff check .

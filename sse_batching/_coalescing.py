@@ -26,6 +26,7 @@ class Coalescer:
         "deadline",
         "first_arrival",
         "in_flight",
+        "limit",
         "longest_delay",
         "lost",
         "max_bytes",
@@ -42,6 +43,8 @@ class Coalescer:
         """Bytes waiting."""
         self.in_flight = 0
         """Bytes taken for a write that has not ended."""
+        self.limit = max_bytes
+        """The size at which the app has to wait: what is in flight counts, too."""
         self.lost = 0
         """Bytes given up, or taken for a write that failed."""
         self.waiting = False
@@ -61,22 +64,25 @@ class Coalescer:
     def add(self, chunk: bytes, now: float) -> bool:
         """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`."""
         if not self.waiting:
-            self.waiting = True
-            self.first_arrival = now
-            quiet = now - self._last_arrival >= self.max_delay
-            self.deadline = now if quiet else now + self.max_delay
-            if self.stream_began is None:
-                self.stream_began = now
+            self._begin(now)
         self._last_arrival = now
         self._chunks.append(chunk)
-        self.size += len(chunk)
-        return now >= self.deadline or self.size >= self.max_bytes
+        self.size = size = self.size + len(chunk)
+        return size >= self.max_bytes or now >= self.deadline
+
+    def _begin(self, now: float) -> None:
+        self.waiting = True
+        self.first_arrival = now
+        quiet = now - self._last_arrival >= self.max_delay
+        self.deadline = now if quiet else now + self.max_delay
+        if self.stream_began is None:
+            self.stream_began = now
 
     def passed(self, size: int) -> None:
         """A chunk that cannot be joined to others goes by, and is now in flight."""
         self.chunks_taken += 1
         self.bytes_taken += size
-        self.in_flight += size
+        self._fly(self.in_flight + size)
 
     def set_delay(self, max_delay: float, now: float) -> None:
         """Set another `max_delay`: for what comes, and for what waits if that makes it shorter."""
@@ -88,10 +94,11 @@ class Coalescer:
         """The waiting chunks as one batch, now in flight: say `sent` when its write has ended."""
         chunks = self._chunks
         self._chunks = []
-        self.longest_delay = max(self.longest_delay, now - self.first_arrival)
+        if now - self.first_arrival > self.longest_delay:
+            self.longest_delay = now - self.first_arrival
         self.chunks_taken += len(chunks)
         self.bytes_taken += self.size
-        self.in_flight = self.size
+        self._fly(self.size)
         self.size = 0
         self.waiting = False
         self.deadline = inf
@@ -99,12 +106,16 @@ class Coalescer:
 
     def sent(self) -> None:
         """The batch in flight was delivered."""
-        self.in_flight = 0
+        self._fly(0)
 
     def send_failed(self) -> None:
         """The batch in flight was not delivered. It is not put back: half of it may be sent."""
         self.lost += self.in_flight
-        self.in_flight = 0
+        self._fly(0)
+
+    def _fly(self, size: int) -> None:
+        self.in_flight = size
+        self.limit = self.max_bytes - size
 
     def drop(self) -> None:
         """Give up what waits and what is in flight: nothing more will be delivered."""
@@ -112,14 +123,15 @@ class Coalescer:
         self.chunks_taken += len(self._chunks)
         self.bytes_taken += self.size
         self._chunks = []
-        self.size = self.in_flight = 0
+        self.size = 0
+        self._fly(0)
         self.waiting = False
         self.deadline = inf
 
     @property
     def full(self) -> bool:
         """Whether the app has to wait: what is buffered and in flight has reached `max_bytes`."""
-        return self.size + self.in_flight >= self.max_bytes
+        return self.size >= self.limit
 
     @property
     def undelivered(self) -> int:

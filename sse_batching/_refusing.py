@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-import anyio.lowlevel
-
 from ._ending import Ending
 from ._receiving import Receiver
-from ._scheduling import MAX_TURN, Alarm, Scheduler
+from ._scheduling import Alarm, Scheduler
 from .exceptions import ClientDisconnected
 
 LET_OFF_AFTER_HELD: Final = 16
@@ -83,13 +81,13 @@ class Refusals:
         try:
             self.refuse()
         except Exception:
-            if self._scheduler.in_turn(self._scheduler.time()) > MAX_TURN:
+            if self._scheduler.turns.over(self._scheduler.time()):
                 await self._give_way()
             raise
 
     async def _give_way(self) -> None:
         try:
-            await anyio.lowlevel.checkpoint()
+            await self._scheduler.give_way()
         except BaseException as cancellation:
             self.remember(cancellation)
             raise

@@ -6,15 +6,14 @@ from collections.abc import Awaitable
 from typing import Final, Protocol
 
 import anyio
-import anyio.lowlevel
 
 from ._coalescing import Coalescer
 from ._ending import Cause
 from ._options import Options
 from ._policy import ends_response, takes_comments
-from ._scheduling import MAX_TURN, Scheduler
+from ._scheduling import Scheduler
 from ._states import CLOSED, COMPLETED, ENDING, STREAMING, State
-from ._typing import HTTPResponseBodyEvent, Message, Send
+from ._typing import Message, Send
 from ._writing import BatchWriter
 from .reasons import CancelReason
 
@@ -23,6 +22,10 @@ STALLED: Final = "SSE client does not read any more"
 SHUT_DOWN: Final = "request cancelled by the server"
 BROKEN: Final = "SSE write failed"
 
+MOMENT: Final = 0.0001
+"""Seconds that an app may go on in a turn of the loop that is too long already."""
+
+BODY: Final = "http.response.body"
 USUAL_KEYS: Final = frozenset({"type", "body", "more_body"})
 
 
@@ -66,7 +69,11 @@ class BatchedResponse:
         """How many sends of the app's wait in here."""
         self._owner = owner
         self._server_send = send
-        self._scheduler = scheduler
+        self._time = scheduler.time
+        self._turns = scheduler.turns
+        self._give_way = scheduler.give_way
+        self._turn = 0
+        self._moment_ends = 0.0
         self._record_left = options.record_bytes
         self._recorded: list[bytes] = []
         self.writer: BatchWriter[Message] = BatchWriter(
@@ -87,44 +94,58 @@ class BatchedResponse:
     async def send(self, message: Message) -> None:
         """The app's `send`, of a response that streams."""
         writer, coalescer = self.writer, self.coalescer
-        if not writer.accepting:  # another task of the app's was here first
-            await self._hold(writer.line_up())
+        if writer.claims or coalescer.size >= coalescer.limit:
+            await self._hold(writer.line_up())  # another task of the app's was here first
             if self._owner.state is CLOSED:
                 return  # this one was let off
         if self._owner.state is not STREAMING:
             await self._owner.send(message)
             return
-        body = message.get("body")
-        if (
-            type(body) is not bytes
-            or message["type"] != "http.response.body"
-            or len(message) != 3
-            or "more_body" not in message
-        ):
+        try:
+            body, more = message["body"], message["more_body"]
+        except KeyError:
             await self._send_unusual(message)
-        elif message["more_body"]:
-            now = self._scheduler.time()
-            self._add(body, now)
+            return
+        if type(body) is not bytes or message["type"] != BODY or len(message) != 3:
+            await self._send_unusual(message)
+        elif not more:
+            await self._send_last(message, body)
+        else:
+            now = self._time()
+            if self._record_left:
+                self._record(body)
+            # An empty chunk is nothing, but the first: it can be meant to send headers (daphne).
+            if body or coalescer.stream_began is None:
+                first = not coalescer.waiting
+                if coalescer.add(body, now):
+                    writer.wake()
+                elif first:
+                    writer.begin_batch()
             if not self.batching:
                 await self._hold(writer.deliver(None))
-            elif coalescer.full:
+            elif coalescer.size >= coalescer.limit:
                 await self._hold(writer.room())
-            elif self._scheduler.in_turn(now) > MAX_TURN:
-                # An app that never awaits anything would freeze the loop.
-                await self._hold(anyio.lowlevel.checkpoint())
-        else:
-            await self._send_last(message, body)
+            elif now > self._turns.limit and self._has_held_up_the_loop(now):
+                await self._hold(self._give_way())
 
-    def _add(self, body: bytes, now: float) -> None:
-        self._record(body)
-        # An empty chunk is nothing, but the first: it can be meant to send the headers (daphne).
-        if body or self.coalescer.stream_began is None:
-            self.writer.add(body, now)
+    def _has_held_up_the_loop(self, now: float) -> bool:
+        """Whether this app has to give way: one that never awaits anything would freeze the loop.
+
+        In a turn that others have made too long, an app still gets its moment: to give way costs as
+        much as some events.
+        """
+        turns = self._turns
+        if turns.over(now):
+            if self._turn == turns.number:
+                return now >= self._moment_ends
+            self._moment_ends = now + MOMENT  # the first chunk in this turn
+        self._turn = turns.number
+        return False
 
     async def _send_last(self, message: Message, body: bytes) -> None:
         if body:
             self._record(body)
-            self.coalescer.add(body, self._scheduler.time())
+            self.coalescer.add(body, self._time())
         self._owner.move(ENDING)
         await self.deliver(message, last=True)
 
@@ -205,12 +226,7 @@ class BatchedResponse:
     # What the writer works for (`_writing.Sink`).
 
     def batch(self, body: bytes) -> Message:
-        message: HTTPResponseBodyEvent = {
-            "type": "http.response.body",
-            "body": body,
-            "more_body": True,
-        }
-        return dict(message)
+        return {"type": "http.response.body", "body": body, "more_body": True}
 
     def last(self, body: bytes, message: Message) -> Message:
         return message if body is message.get("body", b"") else {**message, "body": body}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from asgiref.typing import ASGI3Application, HTTPResponseBodyEvent
+from asgiref.typing import ASGI3Application
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
     "SCOPE_KEY",
     "ASGI3Application",
     "ASGIApp",
-    "HTTPResponseBodyEvent",
     "Message",
     "Predicate",
     "Receive",

@@ -9,7 +9,7 @@ import anyio
 
 from ._coalescing import Coalescer
 from ._framing import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
-from ._scheduling import Alarm, Scheduler
+from ._scheduling import Alarm, Scheduler, Timer
 
 T = TypeVar("T")
 
@@ -83,11 +83,14 @@ class BatchWriter(Generic[T]):
         """Whether nothing more will be written: the last message was, or the writer is aborted."""
         self._room: anyio.Event | None = None
         self._line: anyio.Lock | None = None  # made when there is a queue, which is seldom
-        self._in_line = 0
+        self.claims = 0
+        """How many go first, before anything more may be added: a message on its way, and those who
+        stand in line."""
         self._write_began: float | None = None
         self._write_ended = self._time()
         self._tail = b""
-        self._flush_alarm = Alarm(scheduler, self._flush_due)
+        self._call_at = scheduler.call_at
+        self._flush_timer: Timer | None = None  # a bare one: there is one for nearly every batch
         self._stall_alarm = Alarm(scheduler, self._stall_due)
         self._keepalive_alarm = Alarm(scheduler, self._keepalive_due)
         if keepalive_interval is not None:
@@ -99,35 +102,51 @@ class BatchWriter(Generic[T]):
     @property
     def accepting(self) -> bool:
         """Whether something may be added now. If not, `line_up` for it."""
-        return self._delivery is None and not self._in_line and not self._coalescer.full
+        return not self.claims and not self._coalescer.full
 
     async def line_up(self) -> None:
         """Wait for one's turn: first come, first served, as long as no message is under way and
         there is room. Returns early if the writer is aborted."""
         if self._line is None:
             self._line = anyio.Lock(fast_acquire=True)
-        self._in_line += 1
+        self.claims += 1
         try:
             async with self._line:
                 while not self.over and self._delivery is not None:
                     await self._delivery.done.wait()
                 await self.room()
         finally:
-            self._in_line -= 1
+            self.claims -= 1
 
     def add(self, chunk: bytes, now: float) -> None:
         """Buffer a chunk, and see to it that it is written in time."""
+        first = not self._coalescer.waiting
         if self._coalescer.add(chunk, now):
-            self._parker.unpark()
-        elif self._parker.parked and self._flush_alarm.when > self._coalescer.deadline:
-            # Behind a write in flight no timer is needed: the end of the write is the signal.
-            self._flush_alarm.ring_at(self._coalescer.deadline)
+            self.wake()
+        elif first:
+            self.begin_batch()
+
+    def begin_batch(self) -> None:
+        """The first chunk of a batch is buffered: see to it that it is written in time."""
+        # Behind a write in flight no timer is needed: the end of the write is the signal.
+        if self._parker.parked:
+            self._flush_timer = self._call_at(self._coalescer.deadline, self._parker.unpark)
+
+    def wake(self) -> None:
+        """What is buffered is due."""
+        self._parker.unpark()
 
     def set_delay(self, max_delay: float) -> None:
         """Set another `max_delay`, for what waits too."""
         self._coalescer.set_delay(max_delay, self._time())
-        if self._coalescer.waiting and self._parker.parked:
-            self._flush_alarm.ring_at(self._coalescer.deadline)
+        if self._coalescer.waiting:
+            self._stop_flush_timer()
+            self.begin_batch()
+
+    def _stop_flush_timer(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     async def room(self) -> None:
         """Wait until the buffer has room again, or the writer is aborted."""
@@ -155,6 +174,7 @@ class BatchWriter(Generic[T]):
             return
         assert self._delivery is None, "one message at a time: line up"
         delivery = self._delivery = Delivery(message, last=last, ends=ends, size=size)
+        self.claims += 1
         self._parker.unpark()
         try:
             await delivery.done.wait()
@@ -179,8 +199,9 @@ class BatchWriter(Generic[T]):
         if self._delivery is not None:
             self._delivery.done.set()
         self._wake_producers()
-        for alarm in (self._flush_alarm, self._stall_alarm, self._keepalive_alarm):
-            alarm.stop()
+        self._stop_flush_timer()
+        self._stall_alarm.stop()
+        self._keepalive_alarm.stop()
 
     @property
     def stopped(self) -> bool:
@@ -195,7 +216,19 @@ class BatchWriter(Generic[T]):
 
     async def _run(self) -> None:
         try:
-            await self._write_until_last()
+            while True:
+                if (delivery := self._delivery) is not None:
+                    await self._write_delivery(delivery)
+                    self._delivery = None
+                    self.claims -= 1
+                    if delivery.last:
+                        return
+                elif self._coalescer.waiting:
+                    await self._write_batch(None)
+                elif self._comment_due:
+                    await self._write_comment()
+                else:
+                    await self._parker.park()
         except BaseException as error:
             # Not a failed write: those are caught where they are made. But no failure may die in
             # here, and somebody may cancel all the tasks of the loop.
@@ -206,25 +239,12 @@ class BatchWriter(Generic[T]):
         finally:
             self._end()
 
-    async def _write_until_last(self) -> None:
-        while True:
-            if (delivery := self._delivery) is not None:
-                await self._write_delivery(delivery)
-                self._delivery = None
-                if delivery.last:
-                    return
-            elif self._coalescer.waiting:
-                await self._write_batch(None)
-            elif self._comment_due:
-                await self._write_comment()
-            else:
-                await self._parker.park()
-
     async def _write_delivery(self, delivery: Delivery[T]) -> None:
         """Never raises for what a write raises: that goes to the one who waits."""
         message = delivery.message
         if delivery.last:
             assert message is not None  # a last one always has a message
+            self._stop_flush_timer()
             body = self._coalescer.take(self._time()) if self._coalescer.waiting else b""
             await self._attempt(self._sink.last(body, message), len(body), delivery)
         else:
@@ -240,6 +260,7 @@ class BatchWriter(Generic[T]):
         delivery.done.set()
 
     async def _write_batch(self, delivery: Delivery[T] | None) -> None:
+        self._stop_flush_timer()
         self._comment_due = False  # these bytes are sign of life enough, and may be half an event
         body = self._coalescer.take(self._time())
         await self._attempt(self._sink.batch(body), len(body), delivery)
@@ -285,14 +306,6 @@ class BatchWriter(Generic[T]):
             self._room = None
 
     # The timers: each says when it wants to ring next, or None.
-
-    def _flush_due(self, now: float) -> float | None:
-        if not self._coalescer.waiting:
-            return None
-        if now < self._coalescer.deadline:
-            return self._coalescer.deadline
-        self._parker.unpark()
-        return None
 
     def _stall_due(self, now: float) -> float | None:
         if self._write_began is None or self._send_timeout is None:

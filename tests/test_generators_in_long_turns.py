@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._scheduling import MAX_TURN
+from sse_batching._scheduling._turns import MAX_TURN
 from sse_batching.testing import Conversation
 from tests.conftest import REAL_TIME, loops
 from tests.support.apps import Emit, streaming

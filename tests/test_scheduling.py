@@ -9,7 +9,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from sse_batching._scheduling import Interruptible, Scheduler, scheduler
+from sse_batching._scheduling import Interruptible, Parker, Scheduler, scheduler
+from sse_batching._scheduling._turns import MAX_TURN
 from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.threads import PATIENCE, running
 
@@ -95,40 +96,57 @@ async def test_a_timer_can_be_cancelled() -> None:
     assert here.time() >= due - 0.001  # a clock tick
 
 
-async def test_a_turn_lasts_from_the_first_time_that_somebody_asks() -> None:
-    """`in_turn` tells how long the loop has been in the turn, by the caller's clock."""
-    here = scheduler()
+async def test_a_turn_may_last_for_a_while() -> None:
+    """From the first time that somebody asks, by the caller's clock; after that it is too long."""
+    turns = scheduler().turns
     await anyio.wait_all_tasks_blocked()
 
-    lasted = [here.in_turn(now) for now in (1000.0, 1000.0, 1003.0, 1010.0)]
+    asked = [turns.over(now) for now in (1000.0, 1000.0, 1000 + MAX_TURN, 1000.5, 1001.0)]
 
-    assert lasted == [0, 0, 3, 10]
+    assert asked == [False, False, False, True, True]
 
 
 async def test_the_next_turn_is_measured_anew() -> None:
     """A task that gives way to the others begins a new turn, however late it is."""
     here = scheduler()
-    here.in_turn(1000.0)
+    here.turns.over(1000.0)
+    await here.give_way()
     await anyio.wait_all_tasks_blocked()
 
-    assert here.in_turn(1007.0) == 0
-    assert here.in_turn(1009.0) == 2
+    assert not here.turns.over(1007.0)
+    assert here.turns.over(1009.0)
+
+
+async def test_another_turn_has_another_number() -> None:
+    """Who sees the same number again is in the same turn."""
+    turns = scheduler().turns
+    await anyio.wait_all_tasks_blocked()
+    numbers = list[int]()
+    for now in (1000.0, 1004.0):
+        turns.over(now)
+        numbers.append(turns.number)
+    await anyio.wait_all_tasks_blocked()
+    turns.over(1008.0)
+    numbers.append(turns.number)
+
+    first = numbers[0]
+    assert numbers == [first, first, first + 1]
 
 
 async def test_all_who_ask_in_one_turn_share_its_time() -> None:
     """Tasks that run one after the other in one turn hold up the others together."""
-    here, lasted = scheduler(), list[float]()
+    turns, over = scheduler().turns, list[bool]()
     await anyio.wait_all_tasks_blocked()
     times = iter([1000.0, 1004.0, 1008.0])
 
     async def ask() -> None:
-        lasted.append(here.in_turn(next(times)))
+        over.append(turns.over(next(times)))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(ask)
 
-    assert lasted == [0, 4, 8]
+    assert over == [False, True, True]
 
 
 # Tasks.
@@ -225,13 +243,17 @@ async def test_unparking_twice_wakes_once() -> None:
         parker.unpark()
 
 
+async def park(parker: Parker) -> None:
+    await parker.park()
+
+
 async def test_unparking_nobody_does_nothing() -> None:
     """What comes before a `park` does not end it: whoever parks looks for work first."""
     parker = scheduler().parker()
     parker.unpark()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(parker.park)
+        tasks.start_soon(park, parker)
         await anyio.wait_all_tasks_blocked()
         assert parker.parked
         parker.unpark()
@@ -242,7 +264,7 @@ async def test_a_task_cancelled_while_parked_is_parked_no_more() -> None:
     parker = scheduler().parker()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(parker.park)
+        tasks.start_soon(park, parker)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from ._asyncio import AsyncioScheduler
-
-MAX_TURN: Final = 0.002
-"""Seconds after which an app that never awaits has to give way to other tasks. A request needs four
-or five turns of the loop; this many times as long is still nothing that a person notices."""
+from ._turns import Turns
 
 
 class Timer(Protocol):
@@ -79,7 +76,7 @@ class Parker(Protocol):
     def parked(self) -> bool:
         """Whether the task waits, and has not been woken."""
 
-    async def park(self) -> None:
+    def park(self) -> Awaitable[None]:
         """Wait for `unpark`. One task at a time."""
 
     def unpark(self) -> None:
@@ -136,11 +133,12 @@ class Scheduler(Protocol):
     def interruptible(self) -> Interruptible:
         """For one wait of the task that is running."""
 
-    def in_turn(self, now: float) -> float:
-        """For how long the loop has been in one and the same turn.
+    def give_way(self) -> Awaitable[None]:
+        """Let all other tasks have a turn."""
 
-        Only turns in which somebody asks are measured, from the first time on.
-        """
+    @property
+    def turns(self) -> Turns:
+        """For those who might hold the loop up."""
 
 
 _last: AsyncioScheduler | None = None  # nearly always the right one, and found without a search

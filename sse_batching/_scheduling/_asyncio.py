@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
 import anyio
+
+from ._turns import Turns
 
 
 class AsyncioScheduler:
@@ -25,7 +27,8 @@ class AsyncioScheduler:
         # With the loop given: to look for the running one takes a system call, until Python 3.12.
         self.current = partial(asyncio.current_task, loop)
         self._thread = threading.get_ident()
-        self._turn_began: float | None = None
+        self.turns = Turns(loop.call_soon)
+        self.give_way = partial(asyncio.sleep, 0)
 
     def in_loop(self) -> bool:
         return threading.get_ident() == self._thread
@@ -49,15 +52,6 @@ class AsyncioScheduler:
 
     def interruptible(self) -> AsyncioInterruptible:
         return AsyncioInterruptible(asyncio.current_task())
-
-    def in_turn(self, now: float) -> float:
-        if self._turn_began is None:
-            self._turn_began = now
-            self.loop.call_soon(self._next_turn)
-        return now - self._turn_began
-
-    def _next_turn(self) -> None:
-        self._turn_began = None
 
 
 class AsyncioTask:
@@ -151,12 +145,9 @@ class AsyncioParker:
     def parked(self) -> bool:
         return self._future is not None and not self._future.done()
 
-    async def park(self) -> None:
-        self._future = self._loop.create_future()
-        try:
-            await self._future
-        finally:
-            self._future = None
+    def park(self) -> Awaitable[None]:
+        future = self._future = self._loop.create_future()
+        return future
 
     def unpark(self) -> None:
         future = self._future

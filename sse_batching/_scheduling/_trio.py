@@ -10,6 +10,8 @@ from typing import Any
 
 import trio
 
+from ._turns import Turns
+
 _schedulers: trio.lowlevel.RunVar[TrioScheduler] = trio.lowlevel.RunVar("sse_batching.scheduler")
 
 
@@ -32,7 +34,8 @@ class TrioScheduler:
         self.time = trio.current_time
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
-        self._turn_began: float | None = None
+        self.turns = Turns(self._token.run_sync_soon)
+        self.give_way = trio.lowlevel.checkpoint
 
     def call_at(self, when: float, callback: Callable[[], object]) -> TrioTask:
         async def wait() -> None:
@@ -66,15 +69,6 @@ class TrioScheduler:
 
     def interruptible(self) -> TrioInterruptible:
         return TrioInterruptible()
-
-    def in_turn(self, now: float) -> float:
-        if self._turn_began is None:
-            self._turn_began = now
-            self._token.run_sync_soon(self._next_turn)
-        return now - self._turn_began
-
-    def _next_turn(self) -> None:
-        self._turn_began = None
 
 
 class TrioTask:

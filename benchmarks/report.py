@@ -1,0 +1,213 @@
+"""What was measured, as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import sse_batching
+
+from .apps import OPTIONAL, RIVALS
+from .run import Round
+from .works import WORKS, Effort
+
+RESULTS: Final = Path(__file__).parent / "results"
+
+PACKAGES: Final = (
+    *("anyio", "fastapi", "httptools", "sse-starlette", "starlette", "uvicorn", "uvloop"),
+)
+
+
+class Column(NamedTuple):
+    """A figure, how it is called in the table, and what it means."""
+
+    title: str
+    digits: int
+    meaning: str
+
+
+COLUMNS: Final = {
+    "cpu_us": Column(
+        "CPU µs", 2, "CPU time of the server process, user and system, for one event or request"
+    ),
+    "delivery_us": Column(
+        "delivery µs", 2, "the same, less what *production* takes in the same round"
+    ),
+    "delivery_ratio": Column("of bare", 3, "delivery, divided by that of *bare*"),
+    "rate_ratio": Column(
+        "of the requests/s", 3, "requests per CPU second, divided by those without"
+    ),
+    "writes": Column("writes", 3, "HTTP chunks that the client got, for one event"),
+    "write_calls": Column("syscalls", 3, "system calls of the server that write, for one event"),
+    "reads": Column("reads", 3, "reads of the client for one event"),
+    "bytes": Column("bytes", 0, "bytes on the wire for one event"),
+    "first_ms": Column(
+        "first ms", 2, "from the production of a stream's first event until it is read; median"
+    ),
+    "first_p99_ms": Column("first p99 ms", 2, "the same, 99th percentile"),
+    "answer_ms": Column("answer ms", 2, "from the request until the first event is read; median"),
+    "first_ms_added": Column("first, added", 3, "*first ms*, less that of *bare*"),
+    "answer_ms_added": Column("answer, added", 3, "*answer ms*, less that of *bare*"),
+    "delay_p50_ms": Column(
+        "delay ms", 1, "from the production of an event until the client has read it; median"
+    ),
+    "delay_p99_ms": Column("delay p99", 1, "the same, 99th percentile"),
+    "delay_max_ms": Column("delay max", 1, "the same, the longest"),
+    "stall_p99_ms": Column(
+        "stall p99 ms", 1, "how late the server's loop was to a tick every 10 ms; 99th percentile"
+    ),
+    "stall_max_ms": Column("stall max", 1, "the same, the longest"),
+    "busy": Column("busy", 2, "share of its core that the server used; near 1 it cannot keep up"),
+    "memory_kib": Column("KiB", 2, "resident memory of the server for each open stream"),
+    "memory_kib_added": Column("added KiB", 2, "the same, less that of *bare*"),
+}
+"""In the order of the table. What is in the JSON and not here is for checks: `events` is how many
+were measured, and `client_busy` the share of its own core that the client used."""
+
+
+def results(rounds: Sequence[Round], effort: Effort) -> dict[str, Any]:
+    """Everything that a reader of the figures may ask for."""
+    return {
+        **about(),
+        "effort": effort._asdict(),
+        "summary": summary(rounds),
+        "rounds": [
+            {
+                work: {
+                    name: {figure: significant(value) for figure, value in figures.items()}
+                    for name, figures in measured.items()
+                }
+                for work, measured in each.items()
+            }
+            for each in rounds
+        ],
+    }
+
+
+def about() -> dict[str, Any]:
+    """When, where, and with what."""
+    return {
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    ours = {"Python": platform.python_version(), "sse_batching": sse_batching.__version__}
+    return ours | {package: version(package) for package in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
+        model = names[0] if names else model
+    return {
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "architecture": platform.machine(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def summary(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Of each figure the median of the rounds, the least and the most."""
+    return {
+        work: {
+            rival: {
+                name: spread(
+                    [each[work][rival][name] for each in rounds if name in each[work][rival]]
+                )
+                for name in rounds[0][work][rival]
+            }
+            for rival in rounds[0][work]
+        }
+        for work in rounds[0]
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": significant(statistics.median(values)),
+        "least": significant(min(values)),
+        "most": significant(max(values)),
+    }
+
+
+def significant(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def write_json(path: Path, results: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+# The table.
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """A table for each work, and what its columns mean."""
+    packages = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    made = results["machine"]
+    rounds = len(results["rounds"])
+    used = {
+        name
+        for measured in results["summary"].values()
+        for figures in measured.values()
+        for name in figures
+    }
+    return "\n".join(
+        [
+            f"Measured on {results['when']}: {made['processor']}, {made['cores']} cores, "
+            f"{made['system']}; {packages}. "
+            + (f"Medians of {rounds} rounds (least to most)." if rounds > 1 else "One round."),
+            "",
+            *(line for work, it in results["summary"].items() for line in table(work, it)),
+            "The rivals:",
+            "",
+            *(f"- *{name}*: {text}." for name, text in (RIVALS | OPTIONAL).items()),
+            "",
+            "The figures:",
+            "",
+            *(
+                f"- *{column.title}*: {column.meaning}."
+                for name, column in COLUMNS.items()
+                if name in used
+            ),
+            "",
+        ]
+    )
+
+
+def table(work: str, measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    names = [name for name in COLUMNS if any(name in figures for figures in measured.values())]
+    head = ["", *(COLUMNS[name].title for name in names)]
+    order = [rival for rival in (*RIVALS, *OPTIONAL) if rival in measured]
+    rows = [[rival, *(cell(measured[rival], name) for name in names)] for rival in order]
+    lines = [head, ["---", *["--:"] * len(names)], *rows]
+    return [f"**{WORKS[work].title}**", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
+
+
+WITH_SPREAD: Final = {"cpu_us", "delivery_ratio", "rate_ratio"}
+
+
+def cell(figures: Mapping[str, Mapping[str, float]], name: str) -> str:
+    if name not in figures:
+        return ""
+    digits = COLUMNS[name].digits
+    value = figures[name]
+    text = f"{value['median']:.{digits}f}"
+    if name in WITH_SPREAD and value["least"] != value["most"]:
+        text += f" ({value['least']:.{digits}f} to {value['most']:.{digits}f})"
+    return text

@@ -1,0 +1,268 @@
+"""The work that is measured, and how: each gives its figures by rival."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from .client import (
+    Arrivals,
+    Stream,
+    all_ended,
+    all_started,
+    arrivals,
+    get,
+    get_stats,
+    request,
+    streaming,
+)
+from .meter import Stats
+from .server import Server, serving
+
+Figures = dict[str, float]
+"""Of one rival at one work. `report` says what each means."""
+
+Measured = dict[str, Figures]
+"""By rival."""
+
+WARM_UP: Final = 0.5
+"""Seconds of events that are not measured."""
+
+
+class Effort(NamedTuple):
+    """How much of everything."""
+
+    seconds: float
+    flat_events: int
+    """Events of each stream that runs flat out."""
+    firsts: int
+    """Streams that are opened one after another."""
+    idle_streams: int
+    requests: int
+
+
+FULL: Final = Effort(seconds=5.0, flat_events=4000, firsts=400, idle_streams=1000, requests=40_000)
+QUICK: Final = Effort(seconds=0.7, flat_events=800, firsts=60, idle_streams=500, requests=4_000)
+
+BARE: Final = "bare"
+PRODUCTION: Final = "production"
+MIDDLEWARE: Final = "middleware"
+STREAMS: Final = (PRODUCTION, BARE, "by-hand", "sse-starlette", "fastapi", MIDDLEWARE)
+
+
+class Work(NamedTuple):
+    """One kind of work, and whom it is for."""
+
+    title: str
+    measure: Callable[[Mapping[str, Server], Effort], Awaitable[Measured]]
+    rivals: Sequence[str] = STREAMS
+    base: str = BARE
+    """The rival that the others are compared with."""
+
+
+# Streams.
+
+
+async def flat_out(server: Server, streams: int, effort: Effort) -> Figures:
+    """Nobody waits for anything: the whole life of the streams is measured."""
+    requests = [request("/stream", count=effort.flat_events)] * streams
+    before = await get_stats(server.port, watch=1)
+    client = time.process_time()
+    async with streaming(server.port, requests) as opened:
+        await all_ended(opened)
+        client = time.process_time() - client
+        after = await get_stats(server.port, watch=0)
+    came = await asyncio.to_thread(arrivals, opened)
+    if server.name != PRODUCTION and len(came.events) != streams * effort.flat_events:
+        raise RuntimeError(f"{server.name}: {len(came.events)} events have come")
+    return server_figures(before, after, client) | client_figures(came) | first_figures(opened)
+
+
+async def paced(server: Server, streams: int, rate: float, effort: Effort) -> Figures:
+    """So many events a second on each stream, each in a rhythm of its own. The opening and the end
+    of the streams are not measured."""
+    chance = random.Random(streams)
+    settling = 1 / rate + WARM_UP  # until the last of them has begun, and a while more
+    count = int((settling + effort.seconds + 0.2) * rate) + 1
+    requests = [
+        request("/stream", count=count, rate=rate, phase=(1 - chance.random()) / rate)
+        for _ in range(streams)
+    ]
+    async with streaming(server.port, requests) as opened:
+        await all_started(opened)
+        await get(server.port, "/go")
+        await asyncio.sleep(settling)
+        before = await get_stats(server.port, watch=1)
+        client = time.process_time()
+        await asyncio.sleep(effort.seconds)
+        client = time.process_time() - client
+        after = await get_stats(server.port, watch=0)
+        await all_ended(opened)
+    came = await asyncio.to_thread(arrivals, opened)
+    measured = client_figures(came.between(before["wall_ns"], after["wall_ns"]))
+    return server_figures(before, after, client) | measured | first_figures(opened)
+
+
+def server_figures(before: Stats, after: Stats, client: float) -> Figures:
+    produced = after["produced"] - before["produced"]
+    cpu = after["cpu_ns"] - before["cpu_ns"]
+    wall = after["wall_ns"] - before["wall_ns"]
+    return {
+        "events": produced,
+        "cpu_us": cpu / produced / 1000,
+        "busy": cpu / wall,
+        "client_busy": client / (wall / 1e9),
+        "write_calls": (after["write_calls"] - before["write_calls"]) / produced,
+        "stall_p99_ms": after["stall_p99"] * 1000,
+        "stall_max_ms": after["stall_max"] * 1000,
+    }
+
+
+def client_figures(came: Arrivals) -> Figures:
+    events = len(came.events)
+    if not events:
+        return {}
+    p50, p99, most = percentiles((came.events - came.stamps) / 1e6)
+    return {
+        "writes": len(came.chunks) / events,
+        "reads": len(came.reads) / events,
+        "bytes": float(came.sizes.sum()) / events,
+        "delay_p50_ms": p50,
+        "delay_p99_ms": p99,
+        "delay_max_ms": most,
+    }
+
+
+def percentiles(values: Any) -> tuple[float, float, float]:
+    """Half of them are below this, 99 % below that, and the largest."""
+    p50, p99, most = np.percentile(values, [50, 99, 100])
+    return float(p50), float(p99), float(most)
+
+
+def first_figures(streams: Sequence[Stream]) -> Figures:
+    """From the production of the first event of each stream until it is read."""
+    delays = [event - stamp for event, stamp in map(first_of, streams) if stamp]
+    return {"first_ms": float(np.median(delays)) / 1e6} if delays else {}
+
+
+def first_of(stream: Stream) -> tuple[int, int]:
+    """When it was read, and when it was produced; zeros, if it never came."""
+    came = arrivals([stream])
+    return (int(came.events[0]), int(came.stamps[0])) if len(came.events) else (0, 0)
+
+
+async def first_chunks(server: Server, effort: Effort) -> Figures:
+    """Streams of a few events, opened one after another on one connection."""
+    delays, answers = [], []
+    short = request("/stream", count=3, rate=100)
+    async with streaming(server.port, [short]) as (stream,):
+        await stream.ended
+        for _ in range(effort.firsts):
+            stream.ask_again()
+            await stream.ended
+            event, stamp = first_of(stream)
+            delays.append(event - stamp)
+            answers.append(event - stream.asked)
+    if not any(delays):
+        return {}
+    return {
+        "first_ms": float(np.median(delays)) / 1e6,
+        "first_p99_ms": percentiles(delays)[1] / 1e6,
+        "answer_ms": float(np.median(answers)) / 1e6,
+    }
+
+
+async def memory(name: str, effort: Effort) -> Figures:
+    """What an open stream holds that has sent its first event and now waits. On a fresh server."""
+    with serving(name) as server:
+        requests = [request("/stream", count=2, rate=0.001)] * effort.idle_streams
+        async with streaming(server.port, requests[:1]) as one:
+            await all_started(one)
+            before = await get_stats(server.port)
+            async with streaming(server.port, requests) as opened:
+                await all_started(opened)
+                await asyncio.sleep(0.5)
+                after = await get_stats(server.port)
+        assert after["produced"] - before["produced"] == len(requests)
+        return {"memory_kib": (after["rss"] - before["rss"]) / len(requests) / 1024}
+
+
+# Requests that do not stream.
+
+CONNECTIONS: Final = 16
+SLICES: Final = 10
+
+
+@contextmanager
+def connections(port: int) -> Iterator[list[socket.socket]]:
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+
+
+def ask(clients: Sequence[socket.socket], times: int) -> None:
+    """So many requests on each connection, as many under way as there are connections."""
+    hello = request("/hello")
+    for _ in range(times):
+        for client in clients:
+            client.sendall(hello)
+        for client in clients:
+            while not client.recv(65_536).endswith(b"}"):  # uvicorn sends head and body apart
+                pass
+
+
+async def answers(servers: Mapping[str, Server], effort: Effort) -> Measured:
+    """Requests on kept-alive connections, to all the rivals in turn, a slice at a time."""
+    used = dict.fromkeys(servers, 0)
+    times = max(1, effort.requests // SLICES // CONNECTIONS)
+    for number in range(-1, SLICES):  # one to warm up
+        order = list(servers)[:: 1 if number % 2 else -1]
+        for name in order:
+            port = servers[name].port
+            with connections(port) as clients:
+                before = await get_stats(port)
+                ask(clients, times)
+                after = await get_stats(port)
+            if number >= 0:
+                used[name] += after["cpu_ns"] - before["cpu_ns"]
+    total = SLICES * times * CONNECTIONS
+    return {name: {"cpu_us": cpu / total / 1000} for name, cpu in used.items()}
+
+
+# The list.
+
+
+def each(
+    one: Callable[[Server, Effort], Awaitable[Figures]],
+) -> Callable[[Mapping[str, Server], Effort], Awaitable[Measured]]:
+    """One rival after another."""
+
+    async def measure(servers: Mapping[str, Server], effort: Effort) -> Measured:
+        return {name: await one(server, effort) for name, server in servers.items()}
+
+    return measure
+
+
+WORKS: Final = {
+    "flat": Work("50 streams flat out", each(lambda s, e: flat_out(s, 50, e))),
+    "100x100": Work("100 streams of 100 events/s", each(lambda s, e: paced(s, 100, 100, e))),
+    "500x50": Work("500 streams of 50 events/s", each(lambda s, e: paced(s, 500, 50, e))),
+    "1000x20": Work("1,000 streams of 20 events/s", each(lambda s, e: paced(s, 1000, 20, e))),
+    "alone": Work("one stream of 80 events/s", each(lambda s, e: paced(s, 1, 80, e))),
+    "first": Work("streams of 3 events, one after another", each(first_chunks), STREAMS[1:]),
+    "memory": Work("open idle streams", each(lambda s, e: memory(s.name, e)), STREAMS[1:]),
+    "requests": Work("requests, Starlette", answers, (BARE, MIDDLEWARE)),
+    "requests-fastapi": Work(
+        "requests, FastAPI", answers, ("fastapi", "fastapi-middleware"), "fastapi"
+    ),
+}
