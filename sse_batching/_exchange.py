@@ -160,24 +160,23 @@ class Exchange:
         if state is STREAMING:
             assert self._response is not None  # made with the state
             return self._response.send(message)
-        if state is CLOSED or state is ENDING:
+        if state is AWAITING or state is ABANDONED:
+            if message.get("type") == "http.response.start":
+                headers = message.get("headers", ())
+                if type(headers) is not list and type(headers) is not tuple:
+                    # It may be an iterator, which looking at it would use up.
+                    message = {**message, "headers": list(headers)}
+                if is_batched(self._scope, message, self._options.media_types):
+                    return self._start(message)
+                self.move(PASSING)
+        elif state is CLOSED or state is ENDING:
             return self._send_late(message)
-        if (state is AWAITING or state is ABANDONED) and message.get(
-            "type"
-        ) == "http.response.start":
-            headers = message.get("headers", ())
-            if type(headers) is not list and type(headers) is not tuple:
-                # It may be an iterator, which looking at it would use up.
-                message = {**message, "headers": list(headers)}
-            if is_batched(self._scope, message, self._options.media_types):
-                return self._start(message)
-            self.move(PASSING)
-        if self._ending is not None:
-            return self._send_passing(message)
-        if state is PASSING and ends_response(message):
+        elif self._ending is None and state is PASSING and ends_response(message):
             # Before the write: during it the server already says `http.disconnect`.
             self.move(COMPLETED)
-        return self._server_send(message)
+        if self._ending is None:
+            return self._server_send(message)
+        return self._send_passing(message)
 
     async def _send_passing(self, message: Message) -> None:
         """A response that is not batched, while somebody may want to know of its failure."""
@@ -417,12 +416,10 @@ class Exchange:
     def release(self) -> None:
         """The request is over. What still holds the exchange, a context that the server has copied
         for a timer of its own say, holds nothing else of it."""
-        self.over = True
-        if self.touched:
-            self._scope = {}
-            self._response = None
-            if self._ending is not None:
-                self._ending.release()
+        self._scope = {}
+        self._response = None
+        if self._ending is not None:
+            self._ending.release()
 
     def report(self, error: BaseException | None) -> StreamReport | None:
         """What became of the stream; None if the request was not one. `error`: the app's."""

@@ -91,16 +91,16 @@ class SSEBatchingMiddleware:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        enabled = self._options.enabled
+        options = self._options
         if (
             scope["type"] != "http"
             or SCOPE_KEY in scope  # inside another one of these, which does it all
-            or (enabled is not None and not enabled(scope))
+            or (options.enabled is not None and not options.enabled(scope))
         ):
             await self.app(scope, receive, send)
             return
         loop = scheduler()
-        exchange = Exchange(scope, receive, send, self._options, loop)
+        exchange = Exchange(scope, receive, send, options, loop)
         scope[SCOPE_KEY] = exchange
         before = current_exchange.set(exchange)
         try:
@@ -121,11 +121,12 @@ class SSEBatchingMiddleware:
             if exchange.touched:
                 await self._ended(exchange, None)
         finally:
-            mistake = exchange.mistake if exchange.touched else None
-            exchange.release()
+            exchange.over = True
+            if exchange.touched:
+                exchange.release()
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
-        if mistake is not None:
+        if exchange.touched and (mistake := exchange.mistake) is not None:
             raise mistake
 
     async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
