@@ -22,6 +22,7 @@ class Server(NamedTuple):
 
     name: str
     port: int
+    pid: int
 
 
 def pin(core: int) -> None:
@@ -52,7 +53,7 @@ def serving(name: str, module: str = "benchmarks.apps") -> Iterator[Server]:
     pin(1)
     try:
         wait_for(process, port)
-        yield Server(name, port)
+        yield Server(name, port, process.pid)
     finally:
         process.terminate()
         try:
