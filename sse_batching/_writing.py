@@ -56,8 +56,9 @@ class Delivery(Generic[T]):
 class BatchWriter(Generic[T]):
     """The only writer of one stream. Its one task makes one write at a time.
 
-    A producer (`add`, `deliver`, `room`) never writes by itself. So whatever befalls a producer, a
-    cancellation say, no write is cut in two by it; and one that is slow does not hold up others.
+    A producer (`begin_batch`, `wake`, `deliver`, `room`) never writes by itself. So whatever
+    befalls a producer, a cancellation say, no write is cut in two by it; and one that is slow does
+    not hold up others.
     """
 
     def __init__(
@@ -117,14 +118,6 @@ class BatchWriter(Generic[T]):
                 await self.room()
         finally:
             self.claims -= 1
-
-    def add(self, chunk: bytes, now: float) -> None:
-        """Buffer a chunk, and see to it that it is written in time."""
-        first = not self._coalescer.waiting
-        if self._coalescer.add(chunk, now):
-            self.wake()
-        elif first:
-            self.begin_batch()
 
     def begin_batch(self) -> None:
         """The first chunk of a batch is buffered: see to it that it is written in time."""
