@@ -50,6 +50,7 @@ RIVALS: Final = {
 OPTIONAL: Final = {
     "fastapi-middleware": "FastAPI's behind the middleware",
     "sse-starlette-middleware": "that of sse-starlette behind the middleware",
+    "pass-through": "bare behind a middleware that passes all on, and does nothing",
     "cancel-scope": "bare, in an anyio `CancelScope` that does nothing",
 }
 
@@ -204,6 +205,19 @@ def sse_starlette_middleware() -> ASGIApp:
     app = starlette(stream_sse_starlette)
     app.add_middleware(SSEBatchingMiddleware)
     return app
+
+
+def pass_through() -> ASGIApp:
+    """A middleware that does nothing: what it costs, no middleware can save."""
+    app = starlette()
+
+    async def passing(scope: Scope, receive: Receive, send: Send) -> None:
+        def pass_on(message: Message) -> Awaitable[None]:
+            return send(message)
+
+        await app(scope, receive, pass_on)
+
+    return passing
 
 
 def cancel_scope() -> ASGIApp:

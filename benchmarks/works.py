@@ -261,7 +261,7 @@ WORKS: Final = {
     "alone": Work("one stream of 80 events/s", each(lambda s, e: paced(s, 1, 80, e))),
     "first": Work("streams of 3 events, one after another", each(first_chunks), STREAMS[1:]),
     "memory": Work("open idle streams", each(lambda s, e: memory(s.name, e)), STREAMS[1:]),
-    "requests": Work("requests, Starlette", answers, (BARE, MIDDLEWARE)),
+    "requests": Work("requests, Starlette", answers, (BARE, "pass-through", MIDDLEWARE)),
     "requests-fastapi": Work(
         "requests, FastAPI", answers, ("fastapi", "fastapi-middleware"), "fastapi"
     ),

@@ -31,6 +31,8 @@ class Coalescer:
         "lost",
         "max_bytes",
         "max_delay",
+        "open_until",
+        "room",
         "size",
         "stream_began",
         "waiting",
@@ -45,6 +47,10 @@ class Coalescer:
         """Bytes taken for a write that has not ended."""
         self.limit = max_bytes
         """The size at which the app has to wait: what is in flight counts, too."""
+        self.room = 0
+        """Below this size, and before `open_until`, a chunk may simply `join` the batch that waits.
+        0 as long as nothing waits, or somebody has closed it: then a chunk is to be looked at."""
+        self.open_until = inf
         self.lost = 0
         """Bytes given up, or taken for a write that failed."""
         self.waiting = False
@@ -70,6 +76,22 @@ class Coalescer:
         self.size = size = self.size + len(chunk)
         return size >= self.max_bytes or now >= self.deadline
 
+    def join(self, chunk: bytes, size: int, now: float) -> None:
+        """Buffer a chunk that joins others, and makes the batch that `size`: see `room`."""
+        self._chunks.append(chunk)
+        self.size = size
+        self._last_arrival = now
+
+    def open(self, until: float) -> None:
+        """What comes may simply `join`, until then, or the batch is taken, or this is closed."""
+        if self.waiting:
+            self.room = self.limit
+            self.open_until = until
+
+    def close(self) -> None:
+        """What comes has to be looked at."""
+        self.room = 0
+
     def _begin(self, now: float) -> None:
         self.waiting = True
         self.first_arrival = now
@@ -89,6 +111,7 @@ class Coalescer:
         self.max_delay = max_delay
         if self.waiting:
             self.deadline = min(self.deadline, now + max_delay)
+            self.close()
 
     def take(self, now: float) -> bytes:
         """The waiting chunks as one batch, now in flight: say `sent` when its write has ended."""
@@ -116,6 +139,7 @@ class Coalescer:
     def _fly(self, size: int) -> None:
         self.in_flight = size
         self.limit = self.max_bytes - size
+        self.room = 0
 
     def drop(self) -> None:
         """Give up what waits and what is in flight: nothing more will be delivered."""

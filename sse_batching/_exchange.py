@@ -69,6 +69,7 @@ class Exchange:
         "_scope",
         "_server_receive",
         "_server_send",
+        "_streaming",
         "_task",
         "over",
         "state",
@@ -95,6 +96,7 @@ class Exchange:
         self._host: Host | None = None
         self._ending: Ending | None = None
         self._response: BatchedResponse | None = None
+        self._streaming: Send | None = None  # the `send` of the response while it streams
         self._id: str | None = None
         self._max_delay: float | None = None  # of this response, in place of the option
         self._batching = True
@@ -130,12 +132,7 @@ class Exchange:
         if enabled is not None:
             self._batching = enabled
         if self._response is not None:
-            self._configure(self._response)
-
-    def _configure(self, response: BatchedResponse) -> None:
-        response.batching = self._batching
-        if self._max_delay is not None:
-            response.writer.set_delay(self._max_delay)
+            self._response.configure(self._max_delay, batching=self._batching)
 
     # The app's `receive` and `send`. Plain functions: what passes through costs no coroutine. But
     # marked as what they stand for, for those who ask.
@@ -156,10 +153,9 @@ class Exchange:
     @markcoroutinefunction
     def send(self, message: Message) -> Awaitable[None]:
         """The `send` that the app is given."""
+        if self._streaming is not None:
+            return self._streaming(message)
         state = self.state
-        if state is STREAMING:
-            assert self._response is not None  # made with the state
-            return self._response.send(message)
         if state is AWAITING or state is ABANDONED:
             if message.get("type") == "http.response.start":
                 headers = message.get("headers", ())
@@ -201,7 +197,8 @@ class Exchange:
         response = self._response = BatchedResponse(
             self, self._server_send, message, self._options, self._scheduler
         )
-        self._configure(response)
+        self._streaming = response.send
+        response.configure(self._max_delay, batching=self._batching)
         self._watch()
         return response.deliver(message)
 
@@ -282,6 +279,7 @@ class Exchange:
         """The one place where the state changes."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
+        self._streaming = None
         if state is COMPLETED and self._receiver is not None:
             self._receiver.unwatch()
 

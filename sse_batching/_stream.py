@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from math import inf
 from typing import Final, Protocol
 
 import anyio
@@ -89,44 +90,73 @@ class BatchedResponse:
         """The first `record_bytes` bytes that the app produced."""
         return b"".join(self._recorded)
 
+    def configure(self, max_delay: float | None, *, batching: bool) -> None:
+        """Change how the chunks that come are gathered; for those that wait, see `set_delay`."""
+        self.batching = batching
+        self.coalescer.close()
+        if max_delay is not None:
+            self.writer.set_delay(max_delay)
+
     # For the app.
 
     async def send(self, message: Message) -> None:
         """The app's `send`, of a response that streams."""
-        writer, coalescer = self.writer, self.coalescer
-        if writer.claims or coalescer.size >= coalescer.limit:
-            await self._hold(writer.line_up())  # another task of the app's was here first
+        # The usual case first, and in line: this is what an event costs.
+        coalescer = self.coalescer
+        try:
+            body, more = message["body"], message["more_body"]
+        except KeyError:
+            await self._send_with_care(message)
+            return
+        if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
+            size = coalescer.size + len(body)
+            if size < coalescer.room:
+                now = self._time()
+                if now < coalescer.open_until and (
+                    now <= self._turns.limit
+                    or now < self._moment_ends
+                    or not self._has_held_up_the_loop(now)
+                ):
+                    coalescer.join(body, size, now)
+                    return
+        await self._send_with_care(message)
+
+    async def _send_with_care(self, message: Message) -> None:
+        """The same, with all the questions that there are."""
+        if not self.writer.accepting:
+            await self._hold(self.writer.line_up())  # another task of the app's was here first
             if self._owner.state is CLOSED:
                 return  # this one was let off
         if self._owner.state is not STREAMING:
             await self._owner.send(message)
             return
-        try:
-            body, more = message["body"], message["more_body"]
-        except KeyError:
-            await self._send_unusual(message)
-            return
-        if type(body) is not bytes or message["type"] != BODY or len(message) != 3:
+        body, more = message.get("body"), message.get("more_body")
+        if type(body) is not bytes or message["type"] != BODY or len(message) != 3 or more is None:
             await self._send_unusual(message)
         elif not more:
             await self._send_last(message, body)
         else:
-            now = self._time()
-            if self._record_left:
-                self._record(body)
-            # An empty chunk is nothing, but the first: it can be meant to send headers (daphne).
-            if body or coalescer.stream_began is None:
-                first = not coalescer.waiting
-                if coalescer.add(body, now):
-                    writer.wake()
-                elif first:
-                    writer.begin_batch()
-            if not self.batching:
-                await self._hold(writer.deliver(None))
-            elif coalescer.size >= coalescer.limit:
-                await self._hold(writer.room())
-            elif now > self._turns.limit and self._has_held_up_the_loop(now):
-                await self._hold(self._give_way())
+            await self._send_chunk(body)
+
+    async def _send_chunk(self, body: bytes) -> None:
+        writer, coalescer, now = self.writer, self.coalescer, self._time()
+        self._record(body)
+        # An empty chunk is nothing, but the first: it can be meant to send headers (daphne).
+        if body or coalescer.stream_began is None:
+            first = not coalescer.waiting
+            due = coalescer.add(body, now)
+            if due:
+                writer.wake()
+            elif first:
+                writer.begin_batch()
+            if not (writer.claims or self._record_left):
+                coalescer.open(inf if due else coalescer.deadline)
+        if not self.batching:
+            await self._hold(writer.deliver(None))
+        elif coalescer.full:
+            await self._hold(writer.room())
+        elif self._has_held_up_the_loop(now):
+            await self._hold(self._give_way())
 
     def _has_held_up_the_loop(self, now: float) -> bool:
         """Whether this app has to give way: one that never awaits anything would freeze the loop.

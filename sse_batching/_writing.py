@@ -110,7 +110,7 @@ class BatchWriter(Generic[T]):
         there is room. Returns early if the writer is aborted."""
         if self._line is None:
             self._line = anyio.Lock(fast_acquire=True)
-        self.claims += 1
+        self._claim()
         try:
             async with self._line:
                 while not self.over and self._delivery is not None:
@@ -118,6 +118,10 @@ class BatchWriter(Generic[T]):
                 await self.room()
         finally:
             self.claims -= 1
+
+    def _claim(self) -> None:
+        self.claims += 1
+        self._coalescer.close()
 
     def begin_batch(self) -> None:
         """The first chunk of a batch is buffered: see to it that it is written in time."""
@@ -167,7 +171,7 @@ class BatchWriter(Generic[T]):
             return
         assert self._delivery is None, "one message at a time: line up"
         delivery = self._delivery = Delivery(message, last=last, ends=ends, size=size)
-        self.claims += 1
+        self._claim()
         self._parker.unpark()
         try:
             await delivery.done.wait()

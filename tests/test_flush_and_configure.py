@@ -170,6 +170,24 @@ async def test_batching_can_be_switched_off_for_one_response(before_the_start: b
     assert talk.bodies == [b"a", b"b", b"c", b"d"]
 
 
+async def test_batching_can_be_switched_off_while_a_batch_waits() -> None:
+    """The next chunk does not join it, but takes it along."""
+    delivered: list[bytes] = []
+
+    async def work(emit: Emit) -> None:
+        for body in (b"a", b"b", b"c"):
+            await emit(body)
+            await advance(0.01)
+        current_stream().configure(enabled=False)
+        for body in (b"d", b"e"):
+            await emit(body)
+            delivered.append(talk.body)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work), max_delay=1)) as talk:
+        await talk.ended()
+    assert delivered == [b"abcd", b"abcde"]
+
+
 async def test_batching_can_be_switched_on_again() -> None:
     """`enabled=True` takes it back."""
 
