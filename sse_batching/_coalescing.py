@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from math import inf
 
+from ._merging import Merger
+
 
 class Coalescer:
     """Gathers chunks into batches.
@@ -15,12 +17,16 @@ class Coalescer:
     `max_delay` after the first chunk of its batch. That is not a fixed tick: a tick beats against
     the rate of the tokens, and makes a steady stream stutter.
 
+    With a merger, adjacent events of a batch are merged, some are due at once, and an event that is
+    not complete waits for its rest. Sizes are those of what came in, all the same.
+
     Sizes are bytes, times are seconds on the caller's clock.
     """
 
     __slots__ = (
         "_chunks",
         "_last_arrival",
+        "_merger",
         "bytes_taken",
         "chunks_taken",
         "deadline",
@@ -38,7 +44,7 @@ class Coalescer:
         "waiting",
     )
 
-    def __init__(self, max_delay: float, max_bytes: int) -> None:
+    def __init__(self, max_delay: float, max_bytes: int, merger: Merger | None = None) -> None:
         self.max_delay = max_delay
         self.max_bytes = max_bytes
         self.size = 0
@@ -66,15 +72,45 @@ class Coalescer:
         self.longest_delay = 0.0
         self._chunks: list[bytes] = []
         self._last_arrival = -inf
+        self._merger = merger
 
     def add(self, chunk: bytes, now: float) -> bool:
-        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`."""
+        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`; or not at
+        all, if there is no complete event to merge: then nothing is `waiting`."""
+        if self._merger is not None:
+            return self._add_to_merge(self._merger, chunk, now)
         if not self.waiting:
             self._begin(now)
         self._last_arrival = now
         self._chunks.append(chunk)
         self.size = size = self.size + len(chunk)
         return size >= self.max_bytes or now >= self.deadline
+
+    def _add_to_merge(self, merger: Merger, chunk: bytes, now: float) -> bool:
+        urgent = merger.add(chunk)
+        self.chunks_taken += 1
+        self.size += len(chunk)
+        if not self.waiting:
+            # An empty chunk, if it is the first, is meant to send headers.
+            if not merger.ready and chunk:
+                if self.stream_began is None:
+                    self.stream_began = now
+                return False
+            self._begin(now)
+        self._last_arrival = now
+        return urgent or self.size >= self.max_bytes or now >= self.deadline
+
+    def release(self, now: float) -> None:
+        """Let what waits for the rest of its event wait no longer."""
+        if self._merger is not None and self._merger.held:
+            self._merger.release()
+            if not self.waiting:
+                self._begin(now)
+
+    def stop_merging(self) -> None:
+        """From here on chunks are joined, and nothing else."""
+        if self._merger is not None:
+            self._merger.stop()
 
     def join(self, chunk: bytes, size: int, now: float) -> None:
         """Buffer a chunk that joins others, and makes the batch that `size`: see `room`."""
@@ -84,7 +120,7 @@ class Coalescer:
 
     def open(self, until: float) -> None:
         """What comes may simply `join`, until then, or the batch is taken, or this is closed."""
-        if self.waiting:
+        if self.waiting and self._merger is None:
             self.room = self.limit
             self.open_until = until
 
@@ -114,18 +150,26 @@ class Coalescer:
             self.close()
 
     def take(self, now: float) -> bytes:
-        """The waiting chunks as one batch, now in flight: say `sent` when its write has ended."""
-        chunks = self._chunks
-        self._chunks = []
+        """What waits as one batch, now in flight: say `sent` when its write has ended."""
         if now - self.first_arrival > self.longest_delay:
             self.longest_delay = now - self.first_arrival
+        self.waiting = False
+        self.deadline = inf
+        if self._merger is not None:
+            return self._take_merged(self._merger)
+        chunks, self._chunks = self._chunks, []
         self.chunks_taken += len(chunks)
         self.bytes_taken += self.size
         self._fly(self.size)
         self.size = 0
-        self.waiting = False
-        self.deadline = inf
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _take_merged(self, merger: Merger) -> bytes:
+        held = merger.held
+        self.bytes_taken += self.size - held
+        self._fly(self.size - held)
+        self.size = held
+        return merger.take()
 
     def sent(self) -> None:
         """The batch in flight was delivered."""
@@ -144,6 +188,7 @@ class Coalescer:
     def drop(self) -> None:
         """Give up what waits and what is in flight: nothing more will be delivered."""
         self.lost += self.size + self.in_flight
+        self._merger = None
         self.chunks_taken += len(self._chunks)
         self.bytes_taken += self.size
         self._chunks = []

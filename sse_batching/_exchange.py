@@ -15,7 +15,7 @@ from asgiref.sync import markcoroutinefunction
 from ._coalescing import Coalescer
 from ._ending import Cause, Ending
 from ._options import Options, check_seconds
-from ._policy import ends_response, is_batched
+from ._policy import ends_response, is_batched, merger_for
 from ._receiving import Receiver
 from ._refusing import Refusals
 from ._scheduling import Alarm, Host, Scheduler
@@ -195,7 +195,12 @@ class Exchange:
         self.move(STREAMING)
         self.touched = True
         response = self._response = BatchedResponse(
-            self, self._server_send, message, self._options, self._scheduler
+            self,
+            self._server_send,
+            message,
+            self._options,
+            self._scheduler,
+            merger_for(self._scope, message, self._options),
         )
         self._streaming = response.send
         response.configure(self._max_delay, batching=self._batching)

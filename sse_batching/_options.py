@@ -6,8 +6,10 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
+from . import formats
+from ._merging import Format
 from ._typing import Predicate
 from .report import StreamReport
 
@@ -17,6 +19,7 @@ LONGEST: Final = 1_000_000_000
 MEDIA_TYPE: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """RFC 9110, 8.3.1: two tokens."""
 
+Merge: TypeAlias = Literal["auto"] | Format | Collection[Format] | None
 OnClose: TypeAlias = Callable[[StreamReport], Awaitable[None] | None]
 
 
@@ -34,6 +37,9 @@ class Options:
     send_timeout: float | None
     grace_period: float
     record_bytes: int
+    merge: tuple[Format, ...]
+    flush_on: frozenset[str]
+    max_merged_bytes: int
     enabled: Predicate | None
     on_close: OnClose | None
 
@@ -48,6 +54,7 @@ class Options:
                     raise ValueError(f"{name} must be more than 0 seconds, or None; got {value!r}")
         _check_size("max_batch_bytes", self.max_batch_bytes, least=1)
         _check_size("record_bytes", self.record_bytes, least=0)
+        _check_size("max_merged_bytes", self.max_merged_bytes, least=1)
         for name in ("enabled", "on_close"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -69,6 +76,35 @@ def _check_size(name: str, value: int, *, least: int) -> None:
         raise TypeError(f"{name} must be a whole number of bytes; got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least} bytes; got {value!r}")
+
+
+def merged_formats(value: Merge) -> tuple[Format, ...]:
+    """The formats to merge. Raises as `Options` does."""
+    if value is None:
+        return ()
+    if value == "auto":
+        return formats.auto
+    one = isinstance(value, Format) or not isinstance(value, Collection) or isinstance(value, str)
+    found: tuple[object, ...] = (value,) if one else tuple(cast("Collection[object]", value))
+    for item in found:
+        if not isinstance(item, Format):
+            raise TypeError(
+                "merge must be None, 'auto', a format of sse_batching.formats, or a collection of "
+                f"them; got {item!r}"
+            )
+    return cast("tuple[Format, ...]", found)
+
+
+def event_names(value: Collection[str]) -> frozenset[str]:
+    """The names of events that must not wait. Raises as `Options` does."""
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise TypeError(f"flush_on must be a collection of strings; got {value!r}")
+    for item in value:
+        if not isinstance(item, str):
+            raise TypeError(f"flush_on must be a collection of strings; got {item!r} in it")
+        if not item:
+            raise ValueError(f"flush_on must name events; got {item!r} in it")
+    return frozenset(value)
 
 
 def media_types(value: Collection[str]) -> frozenset[bytes]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
+from urllib.parse import parse_qs
 
+from ._merging import Merger
+from ._options import Options
 from ._typing import Message, Scope
 
 BODILESS_STATUS: Final = frozenset({204, 304})
@@ -46,9 +49,51 @@ def takes_comments(start: Message) -> bool:
     """Whether comment lines may be put between its events: it is an event stream, as it stands on
     the wire, and of no promised length."""
     headers = start.get("headers", ())
-    content_type = header(headers, b"content-type") or b""
     return (
-        content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
+        _media_type(headers) == b"text/event-stream"
         and header(headers, b"content-encoding") is None
         and header(headers, b"content-length") is None
     )
+
+
+def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
+    """What merges the events of the response that starts so; None: nothing does.
+
+    What is encoded cannot be read, and what has a promised length or another status than 200 is no
+    live stream. A client that says where it left off gets a replay, of which it may skip a part.
+    """
+    if not options.merge and not options.flush_on:
+        return None
+    headers = start.get("headers", ())
+    kind = _media_type(headers)
+    if (
+        kind not in {b"text/event-stream", b"application/x-ndjson"}
+        or start.get("status") != 200
+        or header(headers, b"content-encoding") is not None
+        or header(headers, b"content-length") is not None
+    ):
+        return None
+    query = parse_qs(scope.get("query_string", b""), keep_blank_values=True)
+    replay = (
+        header(scope.get("headers", ()), b"last-event-id") is not None or b"starting_after" in query
+    )
+    formats = (
+        format
+        for format in options.merge
+        if not (format.get_is_replay and scope.get("method") == "GET")
+        and (format.header is None or header(headers, format.header) is not None)
+    )
+    chosen = () if replay else tuple(formats)
+    if not chosen and not options.flush_on:
+        return None
+    return Merger(
+        chosen,
+        flush_on=options.flush_on,
+        max_merged_bytes=options.max_merged_bytes,
+        max_event_bytes=options.max_batch_bytes,
+        lines=kind == b"application/x-ndjson",
+    )
+
+
+def _media_type(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return bytes(header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()

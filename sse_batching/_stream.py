@@ -10,6 +10,7 @@ import anyio
 
 from ._coalescing import Coalescer
 from ._ending import Cause
+from ._merging import Merger
 from ._options import Options
 from ._policy import ends_response, takes_comments
 from ._scheduling import Scheduler
@@ -61,9 +62,15 @@ class BatchedResponse:
     """
 
     def __init__(
-        self, owner: Owner, send: Send, start: Message, options: Options, scheduler: Scheduler
+        self,
+        owner: Owner,
+        send: Send,
+        start: Message,
+        options: Options,
+        scheduler: Scheduler,
+        merger: Merger | None,
     ) -> None:
-        self.coalescer = Coalescer(options.max_delay, options.max_batch_bytes)
+        self.coalescer = Coalescer(options.max_delay, options.max_batch_bytes, merger)
         self.batching = True
         """Whether chunks are gathered; otherwise each is delivered before `send` returns."""
         self.held = 0
@@ -94,6 +101,8 @@ class BatchedResponse:
         """Change how the chunks that come are gathered; for those that wait, see `set_delay`."""
         self.batching = batching
         self.coalescer.close()
+        if not batching:
+            self.coalescer.stop_merging()
         if max_delay is not None:
             self.writer.set_delay(max_delay)
 
@@ -147,7 +156,7 @@ class BatchedResponse:
             due = coalescer.add(body, now)
             if due:
                 writer.wake()
-            elif first:
+            elif first and coalescer.waiting:
                 writer.begin_batch()
             if not (writer.claims or self._record_left):
                 coalescer.open(inf if due else coalescer.deadline)

@@ -13,7 +13,14 @@ import anyio
 from ._aftermath import follows_disconnect, let_go_of_frames
 from ._context import current_exchange
 from ._exchange import Exchange
-from ._options import OnClose, Options, media_types as parse_media_types
+from ._options import (
+    Merge,
+    OnClose,
+    Options,
+    event_names,
+    media_types as parse_media_types,
+    merged_formats,
+)
 from ._scheduling import scheduler
 from ._typing import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
 
@@ -55,6 +62,14 @@ class SSEBatchingMiddleware:
         grace_period: how long an app that has asked for its token may wind up by itself, from the
             token's cancellation until it sees `http.disconnect`, and is cancelled if it streams.
         record_bytes: keep the first so many bytes that the app produced, for the report.
+        merge: make one event of the adjacent text deltas of a batch; None: leave events as they
+            are. `"auto"`: of the formats that are known by their events; or a format of
+            `sse_batching.formats`, or several. An event that is no such delta goes out at once,
+            behind what was pending. What is not understood passes through. docs/merging.md has
+            what this changes for clients, and which responses are never merged.
+        flush_on: the types of further events that must not wait, by their `event` field or the
+            member `type` of their JSON.
+        max_merged_bytes: the most that one merged event has.
         enabled: called with the scope of each HTTP request; False: leave it alone altogether.
         on_close: called with the `StreamReport` of each stream when it has ended, completed or
             not; and of a request whose client left before its response began, if anybody had asked
@@ -72,6 +87,9 @@ class SSEBatchingMiddleware:
         send_timeout: float | None = 30.0,
         grace_period: float = 5.0,
         record_bytes: int = 0,
+        merge: Merge = None,
+        flush_on: Collection[str] = (),
+        max_merged_bytes: int = 16_384,
         enabled: Predicate | None = None,
         on_close: OnClose | None = None,
     ) -> None:
@@ -86,6 +104,9 @@ class SSEBatchingMiddleware:
             send_timeout=send_timeout,
             grace_period=grace_period,
             record_bytes=record_bytes,
+            merge=merged_formats(merge),
+            flush_on=event_names(flush_on),
+            max_merged_bytes=max_merged_bytes,
             enabled=enabled,
             on_close=on_close,
         )

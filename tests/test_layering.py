@@ -22,11 +22,13 @@ FLOORS: Final[dict[int, set[str]]] = {
     PURE: {
         "_coalescing",
         "_framing",
+        "_merging",
         "_options",
         "_policy",
         "_states",
         "_typing",
         "exceptions",
+        "formats",
         "reasons",
         "report",
     },

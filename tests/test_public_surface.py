@@ -37,7 +37,7 @@ from sse_batching import (
 OPTIONS: Final = (
     "(app, *, max_delay=0.05, max_batch_bytes=65536, media_types=('text/event-stream',), "
     "keepalive_interval=None, send_timeout=30.0, grace_period=5.0, record_bytes=0, "
-    "enabled=None, on_close=None)"
+    "merge=None, flush_on=(), max_merged_bytes=16384, enabled=None, on_close=None)"
 )
 
 PROJECT: Final = Path(__file__).parent.parent

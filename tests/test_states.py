@@ -81,6 +81,9 @@ def exchange_in(state: State | None = None) -> Exchange:
         send_timeout=30,
         grace_period=5,
         record_bytes=0,
+        merge=(),
+        flush_on=frozenset(),
+        max_merged_bytes=16_384,
         enabled=None,
         on_close=None,
     )

@@ -1,0 +1,67 @@
+"""What a format is: how to know it, and which of its events may be merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from .._framing import Event
+from ._rules import Rule
+from ._shapes import Delta, learn
+
+
+@runtime_checkable
+class Format(Protocol):
+    """One way of streaming text in events."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def header(self) -> bytes | None:
+        """A header that only responses of this format have, and without which none is of it."""
+
+    @property
+    def get_is_replay(self) -> bool:
+        """Whether the answer to a GET tells again what was told before, for clients that skip a
+        part of it by its numbers: then it is not merged."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a stream of it has no events of other such formats."""
+
+    def recognises(self, event: Event, value: Any) -> bool:
+        """Whether the event, whose data is this value, is of this format; to merge or not."""
+
+    def read(self, event: Event, value: Any) -> Delta | None:
+        """The event as one that may be merged with others; None: it may not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JSONFormat:
+    """A format of events with JSON objects as their data, known by what any of them says."""
+
+    name: str
+    recognise: Callable[[Mapping[str, Any]], bool]
+    """Whether an event with this object as its data is of this format."""
+    rules: tuple[Rule, ...]
+    """The kinds of its delta events; the first that fits counts."""
+    header: bytes | None = None
+    get_is_replay: bool = False
+    exclusive: ClassVar[bool] = True
+
+    def recognises(self, event: Event, value: Any) -> bool:
+        return isinstance(value, dict) and self.recognise(value)
+
+    def read(self, event: Event, value: Any) -> Delta | None:
+        return delta_by(self.rules, event, value)
+
+
+def delta_by(rules: tuple[Rule, ...], event: Event, value: Any) -> Delta | None:
+    """The delta that the event is by the first of these rules that fits it."""
+    for rule in rules:
+        if rule.fits(event, value):
+            return learn(rule, event, event.payload())
+    return None

@@ -1,0 +1,96 @@
+"""Values in JSON, by path: what they are, and where their bytes are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+from .._framing import Span
+
+Path = tuple[str | int, ...]
+
+_DECODER: Final = json.JSONDecoder()
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+"""There is nothing at that path."""
+
+
+def parse_path(text: str) -> Path:
+    """`choices.0.delta.content`: names of members and numbers of elements. Empty: the whole."""
+    return tuple(int(step) if step.isdigit() else step for step in text.split(".") if step)
+
+
+def find(value: Any, path: Path) -> Any:
+    """What is at that path, or `MISSING`."""
+    for step in path:
+        if isinstance(step, int):
+            if not isinstance(value, list) or step >= len(value):
+                return MISSING
+            value = value[step]
+        else:
+            if not isinstance(value, dict):
+                return MISSING
+            value = value.get(step, MISSING)
+            if value is MISSING:
+                return MISSING
+    return value
+
+
+def says_nothing(value: Any) -> bool:
+    """Whether it is missing, null or empty. Numbers and `false` do say something."""
+    return value is MISSING or value is None or (isinstance(value, str | list | dict) and not value)
+
+
+def locate(text: str, paths: Collection[Path], offset: int) -> dict[Path, Span]:
+    """Where the values at these paths are in the JSON text, which is valid; those that are there.
+
+    A string is located without its quotes. `offset` is added to all.
+    """
+    found: dict[Path, Span] = {}
+
+    def walk(start: int, here: Path, wanted: Collection[Path]) -> None:
+        for step, begin, end in _children(text, start):
+            at = (*here, step)
+            if at in wanted:
+                inner = 1 if text[begin] == '"' else 0
+                found[at] = Span(offset + begin + inner, offset + end - inner)
+            deeper = [path for path in wanted if len(path) > len(at) and path[: len(at)] == at]
+            if deeper:
+                walk(begin, at, deeper)
+
+    walk(_skip(text, 0), (), paths)
+    return found
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    assert match is not None  # it matches nothing, too
+    return match.end()
+
+
+def _children(text: str, start: int) -> Iterator[tuple[str | int, int, int]]:
+    """The members or elements of the object or array that begins there, and from where to where
+    each value goes."""
+    if text[start] not in "{[":
+        return
+    at, number, named = _skip(text, start + 1), 0, text[start] == "{"
+    while text[at] not in "}]":
+        step: str | int = number
+        if named:
+            step, at = _DECODER.raw_decode(text, at)
+            at = _skip(text, _skip(text, at) + 1)  # behind the colon
+        _, end = _DECODER.raw_decode(text, at)
+        yield step, at, end
+        number += 1
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)

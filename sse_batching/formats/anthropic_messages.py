@@ -1,0 +1,36 @@
+"""Anthropic Messages.
+
+Signatures, citations and compactions are set by their deltas, not added to: they are not merged.
+Nor is a delta with anything beside its text, such as an estimate of tokens to be summed up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._merging import JSONFormat, Rule
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    return value.get("type") == "message_start"
+
+
+anthropic_messages: Final = JSONFormat(
+    name="anthropic_messages",
+    recognise=_is_message,
+    rules=tuple(
+        Rule(
+            delta=f"delta.{field}",
+            event="content_block_delta",
+            where={"type": "content_block_delta", "delta.type": kind},
+            only={"delta": ("type", field)},
+            text=field != "partial_json",
+        )
+        for kind, field in (
+            ("text_delta", "text"),
+            ("thinking_delta", "thinking"),
+            ("input_json_delta", "partial_json"),
+        )
+    ),
+)

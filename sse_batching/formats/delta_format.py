@@ -1,0 +1,93 @@
+"""A user's own JSON events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .._framing import Event
+from .._merging._formats import delta_by
+from .._merging._rules import Rule
+from .._merging._shapes import Delta
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFormat:
+    """Events with a JSON object as their data, whose text adds up.
+
+        DeltaFormat(event="token", delta="text", same=("run_id",))
+
+    is for `event: token`, `data: {"run_id": 7, "text": "Hel"}`. Names may be paths, with dots and
+    the numbers of elements: `choices.0.delta.content`.
+
+    *Guaranteed*: only adjacent events are merged, and only if all is equal that is not named in
+    `delta`, `last` or `join`. An event with anything in it that differs, or is there in one and not
+    in the other, is not merged. The merged event is the last one, with the text of all.
+
+    Raises `TypeError` or `ValueError`, naming the argument and the value. Immutable: may be used by
+    any number of streams, tasks and threads.
+
+    Args:
+        event: what the `event` field says; None: there is none.
+        delta: the string that is added to.
+        same: what has to be there for an event to be one of these.
+        last: what may differ, the last one counts: a number, a time, a running total.
+        join: arrays whose elements add up as the text does.
+        type: the value of the member `type`, for events that are told apart by that.
+    """
+
+    event: str | None = None
+    delta: str = "delta"
+    same: Collection[str] = ()
+    last: Collection[str] = ()
+    join: Collection[str] = ()
+    type: str | None = None
+    header: ClassVar[None] = None
+    get_is_replay: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
+    _rules: tuple[Rule, ...] = field(default=(), init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("event", "type"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"{name} must be a string, or None; got {value!r}")
+        _check_path("delta", self.delta)
+        for name in ("same", "last", "join"):
+            paths = getattr(self, name)
+            if isinstance(paths, str | bytes) or not isinstance(paths, Collection):
+                raise TypeError(f"{name} must be a collection of strings; got {paths!r}")
+            for path in paths:
+                _check_path(name, path)
+        named = [self.delta, *self.last, *self.join]
+        for at, path in enumerate(named):
+            for other in named[:at] + named[at + 1 :]:
+                if f"{other}.".startswith(f"{path}."):
+                    raise ValueError(f"delta, last and join must not overlap; got {path!r} twice")
+        rule = Rule(
+            delta=self.delta,
+            event=self.event or "",
+            where={} if self.type is None else {"type": self.type},
+            present=tuple(self.same),
+            last=tuple(self.last),
+            join=tuple(self.join),
+        )
+        object.__setattr__(self, "_rules", (rule,))
+
+    @property
+    def name(self) -> str:
+        return f"DeltaFormat({self.event or self.type or self.delta})"
+
+    def recognises(self, event: Event, value: Any) -> bool:
+        return self._rules[0].fits(event, value)
+
+    def read(self, event: Event, value: Any) -> Delta | None:
+        return delta_by(self._rules, event, value)
+
+
+def _check_path(name: str, path: str) -> None:
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be the name of a member, or a path; got {path!r}")
+    if not path or not all(path.split(".")):
+        raise ValueError(f"{name} must be the name of a member, or a path; got {path!r}")

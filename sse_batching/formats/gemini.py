@@ -1,0 +1,36 @@
+"""Google Gemini, `streamGenerateContent?alt=sse`.
+
+Its events are large already, and most have something that forbids it: there is little to merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._merging import JSONFormat, Rule
+
+
+def _is_answer(value: Mapping[str, Any]) -> bool:
+    return "candidates" in value or (
+        "usageMetadata" in value and ("responseId" in value or "modelVersion" in value)
+    )
+
+
+gemini: Final = JSONFormat(
+    name="gemini",
+    recognise=_is_answer,
+    rules=(
+        Rule(
+            delta="candidates.0.content.parts.0.text",
+            single=("candidates", "candidates.0.content.parts"),
+            only={
+                "": ("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"),
+                "candidates.0": ("content", "index"),
+                "candidates.0.content": ("parts", "role"),
+                "candidates.0.content.parts.0": ("text", "thought"),
+            },
+            last=("usageMetadata",),
+        ),
+    ),
+)

@@ -1,0 +1,97 @@
+"""OpenAI Chat Completions, and the many servers that speak it.
+
+Azure, DeepSeek, Groq, Mistral, Ollama, OpenRouter, Together, vLLM, Z.ai and others, each with its
+own habits: reasoning in `reasoning_content` or in `reasoning`, `created` as the time of each chunk
+(Groq, Ollama), random padding in `obfuscation` (OpenAI) or `p` (Mistral), token ids (vLLM).
+
+Clients add up all that a delta has, a string to the string before it, a number to the number. So
+besides the text that grows a delta may have nothing in it. That a server repeats the role in each
+chunk (Ollama, OpenRouter) is such a thing: see `openai_chat_repeated_role`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from .._merging import JSONFormat, Rule
+
+DELTA: Final = "choices.0.delta"
+TOOL_CALL: Final = f"{DELTA}.tool_calls.0"
+THOUGHT: Final = f"{DELTA}.content.0"
+
+
+def _is_chat(value: Mapping[str, Any]) -> bool:
+    return value.get("object") == "chat.completion.chunk"
+
+
+def _rule(
+    path: str,
+    only: Mapping[str, Collection[str]],
+    *,
+    single: Collection[str] = (),
+    where: Mapping[str, Any] | None = None,
+    text: bool = True,
+) -> Rule:
+    return Rule(
+        delta=f"{DELTA}.{path}",
+        where={"object": "chat.completion.chunk", **(where or {})},
+        single=("choices", *single),
+        only=only,
+        empty=(
+            *("usage", "error", "x_groq", "moderation"),
+            *("choices.0.finish_reason", "choices.0.native_finish_reason", "choices.0.text"),
+        ),
+        last=("created", "obfuscation", "p"),
+        join=("choices.0.logprobs.content", "choices.0.logprobs.refusal", "choices.0.token_ids"),
+        text=text,
+    )
+
+
+def _rules(*equal: str) -> tuple[Rule, ...]:
+    """`equal`: members of the delta that may be there, if they are the same in each."""
+    return (
+        # The first text that there is; an empty one beside another is nothing.
+        *(
+            _rule(name, {DELTA: (name, *equal)})
+            for name in ("content", "refusal", "reasoning_content", "reasoning")
+        ),
+        _rule(
+            "tool_calls.0.function.arguments",
+            {
+                DELTA: ("tool_calls", *equal),
+                TOOL_CALL: ("index", "function"),
+                f"{TOOL_CALL}.function": ("arguments",),
+            },
+            single=(f"{DELTA}.tool_calls",),
+            text=False,
+        ),
+        _rule(
+            "function_call.arguments",
+            {DELTA: ("function_call", *equal), f"{DELTA}.function_call": ("arguments",)},
+            text=False,
+        ),
+        # Mistral's reasoning models.
+        _rule(
+            "content.0.thinking.0.text",
+            {
+                DELTA: ("content", *equal),
+                THOUGHT: ("type", "thinking"),
+                f"{THOUGHT}.thinking.0": ("type", "text"),
+            },
+            single=(f"{DELTA}.content", f"{THOUGHT}.thinking"),
+            where={f"{THOUGHT}.type": "thinking", f"{THOUGHT}.thinking.0.type": "text"},
+        ),
+    )
+
+
+openai_chat: Final = JSONFormat(name="openai_chat", recognise=_is_chat, rules=_rules())
+
+openai_chat_repeated_role: Final = JSONFormat(
+    name="openai_chat_repeated_role", recognise=_is_chat, rules=_rules("role", "channel")
+)
+"""The same, of servers that repeat the role (or Groq's channel) in every chunk.
+
+Opt-in: OpenAI's Python client makes `"assistantassistant"` of a role that is repeated, and fewer
+repetitions of it from fewer events. Other clients know no difference.
+"""

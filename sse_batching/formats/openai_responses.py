@@ -1,0 +1,55 @@
+"""OpenAI Responses.
+
+Each event has a number. The merged event has the last of its run: who asks to go on after that one
+gets what follows, and nothing twice. But the answer to a GET is a replay. Clients that skip a part
+of it by the numbers would find a merged event half known and half new, so it is not merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._merging import JSONFormat, Rule
+
+TEXTS: Final = frozenset(
+    {
+        "response.output_text.delta",
+        "response.refusal.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.audio.transcript.delta",
+    }
+)
+"""Not `response.audio.delta`: base64 with its padding cannot be joined."""
+
+INPUTS: Final = frozenset(
+    {
+        "response.function_call_arguments.delta",
+        "response.mcp_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+        "response.code_interpreter_call_code.delta",
+        "response.shell_call_command.delta",
+    }
+)
+
+
+def _is_response(value: Mapping[str, Any]) -> bool:
+    return str(value.get("type")).startswith("response.")
+
+
+openai_responses: Final = JSONFormat(
+    name="openai_responses",
+    recognise=_is_response,
+    get_is_replay=True,
+    rules=tuple(
+        Rule(
+            delta="delta",
+            where={"type": types},
+            last=("sequence_number", "obfuscation"),
+            join=("logprobs",),
+            text=text,
+        )
+        for types, text in ((TEXTS, True), (INPUTS, False))
+    ),
+)

@@ -1,0 +1,37 @@
+"""The UI message stream of Vercel's AI SDK.
+
+Known by its header, which the SDK's documentation asks for. Its events alone say too little: many a
+stream of one's own begins with `{"type": "start"}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._merging import JSONFormat, Rule
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    return value.get("type") == "start"
+
+
+vercel_ui: Final = JSONFormat(
+    name="vercel_ui",
+    header=b"x-vercel-ai-ui-message-stream",
+    recognise=_is_message,
+    rules=tuple(
+        Rule(
+            delta=delta,
+            where={"type": kind},
+            present=(key,),
+            empty=("providerMetadata",),
+            text=delta == "delta",
+        )
+        for kind, delta, key in (
+            ("text-delta", "delta", "id"),
+            ("reasoning-delta", "delta", "id"),
+            ("tool-input-delta", "inputTextDelta", "toolCallId"),
+        )
+    ),
+)
