@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from .._framing import Event
+from ._learning import delta_by
 from ._rules import Rule
-from ._shapes import Delta, learn
+from ._runs import Delta
 
 
 @runtime_checkable
@@ -57,11 +58,3 @@ class JSONFormat:
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return delta_by(self.rules, event, value)
-
-
-def delta_by(rules: tuple[Rule, ...], event: Event, value: Any) -> Delta | None:
-    """The delta that the event is by the first of these rules that fits it."""
-    for rule in rules:
-        if rule.fits(event, value):
-            return learn(rule, event, event.payload())
-    return None

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final
 
 from .._framing import Event, EventSplitter, LineSplitter, Splitter, read_event, read_line
 from ._formats import Format
-from ._shapes import Delta, Places, Shape
+from ._runs import Delta, Run
 from ._values import MISSING
 
 STRANGERS: Final = 16
 """So many events of no known format, and none of one: the stream is left alone."""
 
-KNOWN_SHAPES: Final = 4
-"""How many shapes are tried before an event is parsed: deltas of several keys may take turns."""
+KNOWN_RUNS: Final = 4
+"""How many kinds of deltas are tried before an event is parsed: several keys may take turns."""
 
 
 class State(Enum):
@@ -56,12 +57,8 @@ class Merger:
         self._max_event_bytes = max_event_bytes
         self._splitter: Splitter = LineSplitter() if lines else EventSplitter()
         self._read = read_line if lines else read_event
-        self._shapes: list[Shape] = []  # the one seen last comes first
+        self._runs: list[Run] = []  # for each kind of delta; only the first has something in it
         self._out: list[bytes] = []
-        # The run: adjacent events of the first shape, on their way to become one.
-        self._run: list[bytes] = []
-        self._run_places: list[Places] = []
-        self._run_size = 0
         self._begun = False  # whether an event has gone by
         self._strangers = 0
 
@@ -75,14 +72,21 @@ class Merger:
         return self._splitter.held
 
     @property
+    def _pending(self) -> bool:
+        return bool(self._runs) and self._runs[0].size > 0
+
+    @property
     def ready(self) -> bool:
         """Whether there is something to take."""
-        return bool(self._run or self._out)
+        return bool(self._out) or self._pending
 
     def add(self, chunk: bytes) -> bool:
         """Take a chunk. True if what is ready now must not wait."""
-        if self._shapes and not self._splitter.held and self._continues(self._shapes[0], chunk):
-            return self._shapes[0].urgent
+        runs = self._runs
+        if runs and not self._splitter.held:  # the usual case: a chunk that is one more of the same
+            run = runs[0]
+            if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
+                return run.urgent
         if self._passing:
             self._pass(chunk)
             return False
@@ -108,16 +112,16 @@ class Merger:
         """From here on all passes as it is, and unseen."""
         self.release()
         self._end_run()
-        self._shapes = []
+        self._runs = []
         self.state = State.PASSING
 
     # One block.
 
     def _add_block(self, block: bytes) -> bool:
         """True if it must not wait."""
-        for shape in self._shapes:
-            if self._continues(shape, block):
-                return shape.urgent
+        for run in self._runs:
+            if self._join(run, run.add, block):
+                return run.urgent
         if self._passing:
             self._pass(block)
             return False
@@ -138,9 +142,9 @@ class Merger:
         if delta is None:
             self._pass(event.block)
             return urgent or first or self.state is State.MERGING
-        shape = next((known for known in self._shapes if known == delta.shape), delta.shape)
-        shape.urgent = urgent
-        if not self._join(shape, event.block, delta.places):
+        run = next((known for known in self._runs if known == delta.run), delta.run)
+        run.urgent = urgent
+        if not self._join(run, partial(run.add_known, parts=delta.parts), event.block):
             self._pass(event.block)
         return urgent
 
@@ -170,35 +174,21 @@ class Merger:
 
     # The run.
 
-    def _continues(self, shape: Shape, block: bytes) -> bool:
-        """Whether it is one more event of this shape, as is seen without parsing it: the usual
-        case. It is in the run then."""
-        places = shape.find(block)
-        return places is not None and self._join(shape, block, places)
-
-    def _join(self, shape: Shape, block: bytes, places: Places) -> bool:
-        """Put an event of this shape into the run, or begin one with it; if it may be in one."""
-        known = self._shapes
-        same = bool(known) and known[0] is shape
-        if shape.stands_alone(block, places, first=not (same and self._run)):
+    def _join(self, run: Run, add: Callable[[bytes], bool], block: bytes) -> bool:
+        """Add an event to this run, if it may be in it. It is the first run then."""
+        first = bool(self._runs) and self._runs[0] is run
+        if first and run.size + len(block) > self._max_merged_bytes:
+            self._end_run()
+        if not add(block):
             return False
-        if not same:
+        if not first:
             self._end_run()
-            self._shapes = [shape, *(other for other in known if other is not shape)]
-            del self._shapes[KNOWN_SHAPES:]
-        elif self._run_size + len(block) > self._max_merged_bytes:
-            self._end_run()
-        self._run.append(block)
-        self._run_places.append(places)
-        for start, end in places:
-            self._run_size += end - start
+            self._runs = [run, *(other for other in self._runs if other is not run)][:KNOWN_RUNS]
         return True
 
     def _end_run(self) -> None:
-        run, places = self._run, self._run_places
-        if run:
-            self._out.append(run[0] if len(run) == 1 else self._shapes[0].merge(run, places))
-            self._run, self._run_places, self._run_size = [], [], 0
+        if self._pending:
+            self._out.append(self._runs[0].take())
 
     def _pass(self, block: bytes) -> None:
         self._end_run()

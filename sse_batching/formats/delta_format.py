@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .._framing import Event
-from .._merging._formats import delta_by
+from .._merging._learning import delta_by
 from .._merging._rules import Rule
-from .._merging._shapes import Delta
+from .._merging._runs import Delta
 
 
 @dataclass(frozen=True, slots=True)

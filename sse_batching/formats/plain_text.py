@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from .._framing import Event, Span, read_event
-from .._merging._shapes import Delta, Places
+from .._framing import Event, read_event
+from .._merging._runs import Delta, Parts
 
-LINE: Final = re.compile(rb"(data(?![^:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
+LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class PlainText:
         return True
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return Delta(_Shape(event), event.block, _places(event)) if _is_text(event) else None
+        return Delta(_Run(event), event.block, ()) if _is_text(event) else None
 
 
 def _text(event: Event) -> bytes:
@@ -52,42 +51,47 @@ def _is_text(event: Event) -> bool:
     return event.plain and text != b"" and not text.startswith((b"{", b"["))
 
 
-def _places(event: Event) -> Places:
-    return [Span(0, len(event.block))]
-
-
-class _Shape:
+class _Run:
     """Events of one type, with the same fields."""
 
-    __slots__ = ("_key", "urgent")
+    __slots__ = ("_key", "_last", "_texts", "size", "urgent")
 
     def __init__(self, event: Event) -> None:
         self.urgent = False
+        self.size = 0
         self._key = (event.name, event.id is not None)
-
-    def find(self, block: bytes) -> Places | None:
-        event = read_event(block)
-        if event is None or not _is_text(event) or _Shape(event) != self:
-            return None
-        return _places(event)
-
-    def stands_alone(self, block: bytes, places: Places, *, first: bool) -> bool:
-        return False
-
-    def merge(self, blocks: Sequence[bytes], places: Sequence[Places]) -> bytes:
-        events = [event for block in blocks if (event := read_event(block)) is not None]
-        text: bytes | None = b"".join(_text(event) for event in events)
-        pieces = []
-        for line in LINE.finditer(blocks[-1]):
-            if line[1] is None:
-                pieces.append(line[0])
-            elif text is not None:
-                pieces += [b"data: %b%b" % (part, line[2]) for part in text.split(b"\n")]
-                text = None
-        return b"".join(pieces)
+        self._texts: list[bytes] = []
+        self._last = b""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Shape) and self._key == other._key
+        return isinstance(other, _Run) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+    def add(self, block: bytes) -> bool:
+        event = read_event(block)
+        if event is None or not _is_text(event) or _Run(event) != self:
+            return False
+        self._texts.append(_text(event))
+        self._last = block
+        self.size += len(block)
+        return True
+
+    def add_known(self, block: bytes, parts: Parts) -> bool:
+        return self.add(block)
+
+    def take(self) -> bytes:
+        block, texts = self._last, self._texts
+        self._texts, self.size = [], 0
+        if len(texts) == 1:
+            return block
+        lines: list[bytes] | None = b"".join(texts).split(b"\n")
+        pieces: list[bytes] = []
+        for line in LINE.finditer(block):
+            if line[1] is None:
+                pieces.append(line[0])
+            elif lines is not None:  # all of the text in place of the first `data` line
+                pieces += [b"data: %b%b" % (text, line[2]) for text in lines]
+                lines = None
+        return b"".join(pieces)

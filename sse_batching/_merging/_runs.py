@@ -1,0 +1,227 @@
+"""Runs: adjacent deltas on their way to become one event, and what they have in common.
+
+A run is learned from one event, that is cut into what has to be equal and what may differ: the
+delta; values of which the last counts; arrays that are joined; the value of its `id` line; and
+spaces before the last brace, which some servers put there at random. What has to be equal is
+compared as bytes, so that an event need not be parsed to see that it is one more of the same.
+
+No regular expression is made of it: to compile one takes as long as to look at hundreds of events.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple, Protocol
+
+from .._framing import Span
+
+
+class Run(Protocol):
+    """Events that become one. Two runs are equal if their events could be in one of them."""
+
+    urgent: bool
+    """Whether an event of this kind must not wait."""
+    size: int
+    """Bytes of what has been added up, and one for each event: 0 if the run is empty."""
+
+    def add(self, block: bytes) -> bool:
+        """Take one more event, if it is one of these, as is seen without parsing it, and may be
+        merged."""
+
+    def add_known(self, block: bytes, parts: Parts) -> bool:
+        """The same, of an event that has been parsed, and is one of these."""
+
+    def take(self) -> bytes:
+        """The one event: the last, with what all of them add up to. The run is empty then."""
+
+
+class Part(Enum):
+    """What may differ."""
+
+    DELTA = auto()
+    LAST = auto()
+    ARRAY = auto()
+    ID = auto()
+    SPACES = auto()
+
+
+Parts = Sequence[tuple[Span, Part]]
+"""What may differ, and where it is in an event, from front to back."""
+
+
+class Delta(NamedTuple):
+    """An event that may be merged, and an empty run for it and its like."""
+
+    run: Run
+    block: bytes
+    parts: Parts
+
+
+# The body of a JSON string and nothing else: without an unescaped quote, no other structure can
+# hide in it. RFC 8259, section 7.
+_BODY: Final = re.compile(rb'(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+_NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_EMPTY_ARRAY: Final = re.compile(rb"\[[ ]*\]")
+_ID: Final = re.compile(rb"[^\r\n\x00]*")
+_SPACES: Final = re.compile(rb" *")
+_NOTHING: Final = re.compile(rb"(?!)")
+
+
+def _pattern(part: Part, value: bytes, before: bytes) -> re.Pattern[bytes]:
+    """What else may be in the place of this value, and needs no parsing to be as good."""
+    if part is Part.DELTA or (part is Part.LAST and before.endswith(b'"')):
+        return _BODY
+    if part is Part.LAST:
+        return _NUMBER if _NUMBER.fullmatch(value) else _NOTHING
+    if part is Part.ARRAY:
+        return _EMPTY_ARRAY
+    return _ID if part is Part.ID else _SPACES
+
+
+TAGS: Final = frozenset({"<think>", "</think>", "<thinking>", "</thinking>"})
+
+
+class JSONRun:
+    """A run of events with JSON as their data. `text`: see `Rule`."""
+
+    __slots__ = (
+        *("_back", "_bodies", "_elements", "_end", "_front", "_key", "_last", "_lead", "_parts"),
+        *("_start", "_steps", "_text", "size", "urgent"),
+    )
+
+    def __init__(self, block: bytes, parts: Parts, *, text: bool) -> None:
+        at, literals, steps = 0, [], []
+        for (start, end), part in parts:
+            literals.append(block[at:start])
+            steps.append((part, _pattern(part, block[start:end], literals[-1]).match))
+            at = end
+        literals.append(block[at:])
+        self.urgent = False
+        self.size = 0
+        self._text = text
+        self._key = (text, tuple(literals), tuple(part for part, _ in steps))
+        self._lead = literals[0]
+        self._steps = [
+            (part, match, literal, len(literal))
+            for (part, match), literal in zip(steps, literals[1:], strict=True)
+        ]
+        # What was around the delta in the event before. It is all equal, more often than not.
+        self._front = self._back = b""
+        self._bodies: list[bytes] = []
+        self._elements: dict[int, list[bytes]] = {}  # of arrays, by their number among the parts
+        self._last = b""  # the last event, where its delta is, and its parts if it was parsed
+        self._start = self._end = 0
+        self._parts: Parts | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JSONRun) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def add(self, block: bytes) -> bool:
+        front, back = self._front, self._back
+        if front and block.startswith(front) and block.endswith(back):
+            start, end = len(front), len(block) - len(back)
+            if not _BODY.fullmatch(block, start, end):
+                return False
+        else:
+            start, end = self._find(block)
+            if not end:
+                return False
+            self._front, self._back = block[:start], block[end:]
+        body = block[start:end]
+        bodies = self._bodies
+        # What most bodies are is seen in line: these are the lines that an event costs.
+        doubtful = not (bodies and body) or b"think" in body or b"\\u" in body
+        if doubtful and self._text and self._stands_alone(body):
+            return False
+        bodies.append(body)
+        self.size += end - start + 1
+        self._last, self._start, self._end, self._parts = block, start, end, None
+        return True
+
+    def _find(self, block: bytes) -> tuple[int, int]:
+        """Where the delta is; nowhere, 0 and 0, if it is no such event, or cannot be seen to be."""
+        if not block.startswith(self._lead):
+            return 0, 0
+        at, start, end = len(self._lead), 0, 0
+        for part, match, literal, length in self._steps:
+            if part is Part.SPACES and block.startswith(literal, at):
+                at += length
+                continue
+            found = match(block, at)
+            if found is None:
+                return 0, 0
+            stop = found.end()
+            if not block.startswith(literal, stop):
+                return 0, 0
+            if part is Part.DELTA:
+                start, end = at, stop
+            at = stop + length
+        return (start, end) if at == len(block) else (0, 0)
+
+    def add_known(self, block: bytes, parts: Parts) -> bool:
+        ((start, end),) = (span for span, part in parts if part is Part.DELTA)
+        body = block[start:end]
+        if self._text and self._stands_alone(body):
+            return False
+        for number, (span, part) in enumerate(parts):
+            elements = block[span.start + 1 : span.end - 1].strip()
+            if part is Part.ARRAY and elements:
+                self._elements.setdefault(number, []).append(elements)
+                self.size += len(elements) + 1
+        self._bodies.append(body)
+        self.size += end - start + 1
+        self._last, self._start, self._end, self._parts = block, start, end, parts
+        return True
+
+    def _stands_alone(self, body: bytes) -> bool:
+        """Whether such a delta has to be an event of its own.
+
+        A tag that tells thoughts from text is looked for as a whole delta (pydantic-ai). And a
+        first one with nothing to see in it may be dropped; an empty one is nothing to merge.
+        """
+        if not body:
+            return True
+        if b"\\" not in body and b"think" not in body and body.isascii() and body.strip():
+            return False
+        text = _decoded(body).strip()
+        return text in TAGS or not (self._bodies or text)
+
+    def take(self) -> bytes:
+        block, bodies, elements = self._last, self._bodies, self._elements
+        self._bodies, self._elements, self.size = [], {}, 0
+        if len(bodies) == 1:
+            return block
+        text = b"".join(bodies)
+        if not elements:
+            return b"%b%b%b" % (block[: self._start], text, block[self._end :])
+        pieces: list[bytes] = []
+        at = 0
+        for number, ((start, end), part) in enumerate(self._parts or self._split(block)):
+            if part is Part.DELTA or number in elements:
+                value = text if part is Part.DELTA else b"[%b]" % b",".join(elements[number])
+                pieces += block[at:start], value
+                at = end
+        return b"".join((*pieces, block[at:]))
+
+    def _split(self, block: bytes) -> Iterator[tuple[Span, Part]]:
+        """The parts of an event that `_find` has found."""
+        at = len(self._lead)
+        for part, match, _, length in self._steps:
+            found = match(block, at)
+            assert found is not None  # or it would not be in the run
+            yield Span(at, found.end()), part
+            at = found.end() + length
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        text: str = json.loads(b'"%b"' % body)
+    except ValueError:  # not UTF-8
+        return "?"
+    return text
