@@ -26,6 +26,7 @@ soak: $(READY)  ## 20,000 streams through one worker, half of the clients leavin
 
 bench: $(READY)  ## all that is measured: three quarters of an hour, on a machine with nothing else to do
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.merging
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.cancellation
 

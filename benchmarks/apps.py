@@ -34,6 +34,14 @@ STAMP: Final = '{"at":"%020d","text":"'
 DATA: Final = STAMP + "x" * (EVENT_SIZE - len(f"data: {STAMP % 0}" + '"}\n\n')) + '"}'
 EVENT: Final = f"data: {DATA}\n\n".encode()
 
+CHAT: Final = (
+    '","object":"chat.completion.chunk","created":1700000000,"model":"m",'
+    '"choices":[{"index":0,"delta":{"content":"%020d"},"finish_reason":null}]}\n\n'
+)
+CHAT_ID: Final = 'data: {"id":"'.ljust(EVENT_SIZE - len(CHAT % 0), "x")
+CHAT_EVENT: Final = f"{CHAT_ID}{CHAT}".encode()
+"""Of the same size. Its delta is the stamp, so the stamps of all are in what is merged."""
+
 
 METERS: Final[list[BaseRoute]] = [Route("/stats", stats), Route("/go", go)]
 
@@ -52,6 +60,7 @@ OPTIONAL: Final = {
     "sse-starlette-middleware": "that of sse-starlette behind the middleware",
     "pass-through": "bare behind a middleware that passes all on, and does nothing",
     "cancel-scope": "bare, in an anyio `CancelScope` that does nothing",
+    "merging": "Chat Completions deltas of the same size, which the middleware merges, too",
 }
 
 
@@ -82,11 +91,11 @@ def plan_of(request: Request) -> Plan:
     return Plan(int(query["count"]), float(query.get("rate", 0)), float(query.get("phase", 0)))
 
 
-async def chunks(plan: Plan) -> AsyncIterator[bytes]:
+async def chunks(plan: Plan, event: bytes = EVENT) -> AsyncIterator[bytes]:
     await plan.opening()
     for number in range(plan.count):
         await plan.turn(number)
-        yield EVENT % METER.stamp()
+        yield event % METER.stamp()
 
 
 async def stream(request: Request) -> Response:
@@ -191,6 +200,17 @@ def fastapi() -> FastAPI:
 
 
 # Not rivals, but worth a comparison.
+
+
+async def stream_chat(request: Request) -> Response:
+    return StreamingResponse(chunks(plan_of(request), CHAT_EVENT), media_type=EVENT_STREAM)
+
+
+def merging() -> ASGIApp:
+    """The middleware of this package, which merges as well."""
+    app = starlette(stream_chat)
+    app.add_middleware(SSEBatchingMiddleware, merge="auto")
+    return app
 
 
 def fastapi_middleware() -> ASGIApp:

@@ -13,14 +13,15 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from .apps import EVENT_SIZE, STAMP
 from .meter import Stats
 from .server import PATIENCE
 
 AT_ONCE: Final = 200
 """Connections that are opened at a time: fewer than a server lets wait."""
 
-STAMPS: Final = re.compile(re.escape(f"data: {STAMP}".encode()).replace(rb"%020d", rb"(\d{20})"))
+STAMP_SIZE: Final = 20
+EVENT: Final = re.compile(rb'"((?:\d{20})+)"[^\r\n]*(?:\r\n\r\n|\n\n)')
+"""An event from its stamp to its end. A merged one has the stamps of all that are in it."""
 
 Times = npt.NDArray[np.int64]
 
@@ -134,7 +135,7 @@ class Arrivals(NamedTuple):
     stamps: Times
     """When each event was produced."""
     events: Times
-    """When the last byte of each was read."""
+    """When the last byte of each was read. Events that are merged are read together."""
     chunks: Times
     """The same for HTTP chunks: one for each write of the app or the middleware."""
     reads: Times
@@ -168,16 +169,19 @@ def arrivals_of(reads: Sequence[tuple[int, bytes]]) -> Arrivals:
     times = np.array([at for at, _ in reads], dtype=np.int64)
     sizes = np.array([len(data) for _, data in reads], dtype=np.int64)
     ends = np.cumsum(sizes)
-    found = [(match.start(), int(match[1])) for match in STAMPS.finditer(raw)]
-    found = [(start, at) for start, at in found if start + EVENT_SIZE <= len(raw)]
-    starts, stamps = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    found = [
+        (match.end(), int(match[1][at : at + STAMP_SIZE]))
+        for match in EVENT.finditer(raw)
+        for at in range(0, len(match[1]), STAMP_SIZE)
+    ]
+    event_ends, stamps = np.array(found, dtype=np.int64).reshape(-1, 2).T
 
     def when(offsets: Times) -> Times:
         """When so many bytes had been read."""
         return times[np.searchsorted(ends, offsets)]
 
     chunks = np.array(list(chunk_ends(raw)), dtype=np.int64)
-    return Arrivals(stamps, when(starts + EVENT_SIZE), when(chunks), times, sizes)
+    return Arrivals(stamps, when(event_ends), when(chunks), times, sizes)
 
 
 def chunk_ends(raw: bytes) -> Iterable[int]:

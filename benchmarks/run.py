@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from .apps import OPTIONAL, RIVALS
 from .server import Server, pin, raise_descriptor_limit, serving
-from .works import PRODUCTION, STREAMS, WORKS, Effort, Figures, Measured
+from .works import PRODUCTION, WORKS, Effort, Figures, Measured
 
 Round = dict[str, Measured]
 """The figures by work and rival."""
@@ -36,8 +36,8 @@ async def run(
 def rivals_of(work: str, chosen: Sequence[str] | None) -> Sequence[str]:
     if chosen is None:
         return WORKS[work].rivals
-    streams = WORKS[work].rivals is STREAMS
-    return [name for name in chosen if streams or name != PRODUCTION]
+    produces = PRODUCTION in WORKS[work].rivals
+    return [name for name in chosen if produces or name != PRODUCTION]
 
 
 async def one_round(

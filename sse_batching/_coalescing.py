@@ -112,15 +112,20 @@ class Coalescer:
         if self._merger is not None:
             self._merger.stop()
 
-    def join(self, chunk: bytes, size: int, now: float) -> None:
-        """Buffer a chunk that joins others, and makes the batch that `size`: see `room`."""
-        self._chunks.append(chunk)
+    def join(self, chunk: bytes, size: int, now: float) -> bool:
+        """Buffer a chunk that joins others, and makes the batch that `size`: see `room`. True if
+        the batch must not wait."""
         self.size = size
         self._last_arrival = now
+        if self._merger is None:
+            self._chunks.append(chunk)
+            return False
+        self.chunks_taken += 1
+        return self._merger.add(chunk)
 
     def open(self, until: float) -> None:
         """What comes may simply `join`, until then, or the batch is taken, or this is closed."""
-        if self.waiting and self._merger is None:
+        if self.waiting:
             self.room = self.limit
             self.open_until = until
 

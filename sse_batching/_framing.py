@@ -119,6 +119,12 @@ class LineSplitter(_Splitter):
     _end_length = 0
 
 
+def is_one_block(chunk: bytes) -> bool:
+    """Whether the chunk is one block of an event stream, and all of it."""
+    end = _BLANK_LINE.search(chunk)
+    return end is not None and end.end() == len(chunk)
+
+
 def read_event(block: bytes) -> Event | None:
     """What the block of an event stream says; None if no event comes of it.
 

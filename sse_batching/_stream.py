@@ -126,7 +126,8 @@ class BatchedResponse:
                     or now < self._moment_ends
                     or not self._has_held_up_the_loop(now)
                 ):
-                    coalescer.join(body, size, now)
+                    if coalescer.join(body, size, now):
+                        self.writer.wake()
                     return
         await self._send_with_care(message)
 

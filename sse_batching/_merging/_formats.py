@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from .._framing import Event
-from ._learning import delta_by
+from ._learning import delta_by, is_text_by
 from ._rules import Rule
 from ._runs import Delta
 
@@ -36,6 +36,9 @@ class Format(Protocol):
     def recognises(self, event: Event, value: Any) -> bool:
         """Whether the event, whose data is this value, is of this format; to merge or not."""
 
+    def is_text(self, event: Event, value: Any) -> bool:
+        """Whether the event adds text, be it mergeable or not: then it may wait as any chunk."""
+
     def read(self, event: Event, value: Any) -> Delta | None:
         """The event as one that may be merged with others; None: it may not."""
 
@@ -55,6 +58,9 @@ class JSONFormat:
 
     def recognises(self, event: Event, value: Any) -> bool:
         return isinstance(value, dict) and self.recognise(value)
+
+    def is_text(self, event: Event, value: Any) -> bool:
+        return is_text_by(self.rules, event, value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return delta_by(self.rules, event, value)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from .._framing import Event, Span
 from ._rules import Rule, path_of
-from ._runs import Delta, JSONRun, Part
-from ._values import locate
+from ._runs import Delta, JSONRun, Part, part_of
+from ._values import find, locate
 
 
 def delta_by(rules: Sequence[Rule], event: Event, value: object) -> Delta | None:
@@ -18,6 +18,14 @@ def delta_by(rules: Sequence[Rule], event: Event, value: object) -> Delta | None
     return None
 
 
+def is_text_by(rules: Sequence[Rule], event: Event, value: object) -> bool:
+    """Whether there is text for a reader in it, by any of these rules."""
+    return any(
+        rule.text and rule.tells(event, value) and find(value, path_of(rule.delta))
+        for rule in rules
+    )
+
+
 def learn(rule: Rule, event: Event) -> Delta:
     """Cut the event, which the rule fits, into what has to be equal and what may differ."""
     block, offset, text = event.block, event.data[0].start, event.payload()
@@ -26,7 +34,9 @@ def learn(rule: Rule, event: Event) -> Delta:
     join = {path_of(path) for path in rule.join}
     spans = locate(text, {delta, *last, *join}, offset)
     parts = [(spans[delta], Part.DELTA), (_spaces(text, offset), Part.SPACES)]
-    parts += [(spans[path], Part.LAST) for path in last if path in spans]
+    for start, end in (spans[path] for path in last if path in spans):
+        quoted = block[start - 1 : start] == b'"'
+        parts.append((Span(start, end), part_of(block[start:end], quoted=quoted)))
     # null is no array: what has none is not joined with what has one.
     parts += [
         (spans[path], Part.ARRAY)

@@ -60,6 +60,7 @@ class Merger:
         self._runs: list[Run] = []  # for each kind of delta; only the first has something in it
         self._out: list[bytes] = []
         self._begun = False  # whether an event has gone by
+        self._torn = False  # whether the next block is but the rest of one
         self._strangers = 0
 
     @property
@@ -83,7 +84,9 @@ class Merger:
     def add(self, chunk: bytes) -> bool:
         """Take a chunk. True if what is ready now must not wait."""
         runs = self._runs
-        if runs and not self._splitter.held:  # the usual case: a chunk that is one more of the same
+        if runs and not (
+            self._splitter.held or self._torn
+        ):  # the usual case: a chunk that is one more of the same
             run = runs[0]
             if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
                 return run.urgent
@@ -99,14 +102,17 @@ class Merger:
 
     def take(self) -> bytes:
         """All that is ready, merged."""
+        if self._pending and not self._out:
+            return self._runs[0].take()
         self._end_run()
         out, self._out = self._out, []
-        return out[0] if len(out) == 1 else b"".join(out)
+        return b"".join(out)
 
     def release(self) -> None:
         """Make ready what is held, too."""
         if held := self._splitter.release():
             self._pass(held)
+            self._torn = True
 
     def stop(self) -> None:
         """From here on all passes as it is, and unseen."""
@@ -119,6 +125,10 @@ class Merger:
 
     def _add_block(self, block: bytes) -> bool:
         """True if it must not wait."""
+        if self._torn:
+            self._torn = False
+            self._pass(block)
+            return False
         for run in self._runs:
             if self._join(run, run.add, block):
                 return run.urgent
@@ -141,7 +151,7 @@ class Merger:
         delta = None if first else self._delta(event, value)
         if delta is None:
             self._pass(event.block)
-            return urgent or first or self.state is State.MERGING
+            return urgent or first or self._is_barrier(event, value)
         run = next((known for known in self._runs if known == delta.run), delta.run)
         run.urgent = urgent
         if not self._join(run, partial(run.add_known, parts=delta.parts), event.block):
@@ -162,6 +172,11 @@ class Merger:
         if self._strangers == STRANGERS and all(format.exclusive for format in self._formats):
             self._formats = ()
             self.state = State.WATCHING if self._flush_on else State.PASSING
+
+    def _is_barrier(self, event: Event, value: Any) -> bool:
+        """Whether it must not wait: what is no plain text, in a stream of a known format."""
+        text = event.plain and any(format.is_text(event, value) for format in self._formats)
+        return self.state is State.MERGING and not text
 
     def _delta(self, event: Event, value: Any) -> Delta | None:
         if not event.plain:

@@ -39,14 +39,18 @@ class Rule:
     text: bool = True
     """Whether the delta is text, for a reader. Some look for tags in it: see `is_tag`."""
 
-    def fits(self, event: Event, value: Any) -> bool:
-        """Whether the event, whose data is this value, is one of these."""
-        if self.event is not None and event.name != self.event:
-            return False
-        if not isinstance(_at(value, self.delta), str):
-            return False
+    def tells(self, event: Event, value: Any) -> bool:
+        """Whether the event, whose data is this value, is of this kind, be it mergeable or not."""
         return (
-            all(_is_one_of(_at(value, path), wanted) for path, wanted in self.where.items())
+            (self.event is None or event.name == self.event)
+            and isinstance(_at(value, self.delta), str)
+            and all(_is_one_of(_at(value, path), wanted) for path, wanted in self.where.items())
+        )
+
+    def fits(self, event: Event, value: Any) -> bool:
+        """Whether it may be merged with others, besides."""
+        return (
+            self.tells(event, value)
             and all(_at(value, path) is not MISSING for path in self.present)
             and all(says_nothing(_at(value, path)) for path in self.empty)
             and all(_has_one(_at(value, path)) for path in self.single)

@@ -42,7 +42,9 @@ class Part(Enum):
     """What may differ."""
 
     DELTA = auto()
-    LAST = auto()
+    STRING = auto()  # these three are values of which the last counts
+    NUMBER = auto()
+    OTHER = auto()
     ARRAY = auto()
     ID = auto()
     SPACES = auto()
@@ -62,26 +64,35 @@ class Delta(NamedTuple):
 
 # The body of a JSON string and nothing else: without an unescaped quote, no other structure can
 # hide in it. RFC 8259, section 7.
-_BODY: Final = re.compile(rb'(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
-_NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_EMPTY_ARRAY: Final = re.compile(rb"\[[ ]*\]")
-_ID: Final = re.compile(rb"[^\r\n\x00]*")
-_SPACES: Final = re.compile(rb" *")
-_NOTHING: Final = re.compile(rb"(?!)")
+_BODY: Final = re.compile(
+    rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
+)
+_PATTERNS: Final = {
+    Part.DELTA: _BODY,
+    Part.STRING: _BODY,
+    Part.NUMBER: re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"),
+    Part.OTHER: re.compile(rb"(?!)"),  # it has to be parsed to know where it ends
+    Part.ARRAY: re.compile(rb"\[[ ]*\]"),  # so has one that is not empty
+    Part.ID: re.compile(rb"[^\r\n\x00]*"),
+    Part.SPACES: re.compile(rb" *"),
+}
+"""What else may be in their place, and is as good."""
+
+# To read a member of an enum takes CPython 3.11 longer than to compare it.
+DELTA, STRING, NUMBER, ARRAY = Part.DELTA, Part.STRING, Part.NUMBER, Part.ARRAY
+ZERO: Final = ord("0")
 
 
-def _pattern(part: Part, value: bytes, before: bytes) -> re.Pattern[bytes]:
-    """What else may be in the place of this value, and needs no parsing to be as good."""
-    if part is Part.DELTA or (part is Part.LAST and before.endswith(b'"')):
-        return _BODY
-    if part is Part.LAST:
-        return _NUMBER if _NUMBER.fullmatch(value) else _NOTHING
-    if part is Part.ARRAY:
-        return _EMPTY_ARRAY
-    return _ID if part is Part.ID else _SPACES
+def part_of(value: bytes, *, quoted: bool) -> Part:
+    """What a value of which the last counts is, as a part."""
+    if quoted:
+        return Part.STRING
+    return Part.NUMBER if _PATTERNS[Part.NUMBER].fullmatch(value) else Part.OTHER
 
 
 TAGS: Final = frozenset({"<think>", "</think>", "<thinking>", "</thinking>"})
+LONGEST_TAG: Final = 150
+"""Bytes, were each of its characters escaped and came alone."""
 
 
 class JSONRun:
@@ -89,27 +100,28 @@ class JSONRun:
 
     __slots__ = (
         *("_back", "_bodies", "_elements", "_end", "_front", "_key", "_last", "_lead", "_parts"),
-        *("_start", "_steps", "_text", "size", "urgent"),
+        *("_start", "_steps", "_text", "_useful", "size", "urgent"),
     )
 
     def __init__(self, block: bytes, parts: Parts, *, text: bool) -> None:
-        at, literals, steps = 0, [], []
-        for (start, end), part in parts:
+        at, literals = 0, []
+        for (start, end), _ in parts:
             literals.append(block[at:start])
-            steps.append((part, _pattern(part, block[start:end], literals[-1]).match))
             at = end
         literals.append(block[at:])
         self.urgent = False
         self.size = 0
         self._text = text
-        self._key = (text, tuple(literals), tuple(part for part, _ in steps))
+        self._key = (text, tuple(literals), tuple(part for _, part in parts))
         self._lead = literals[0]
         self._steps = [
-            (part, match, literal, len(literal))
-            for (part, match), literal in zip(steps, literals[1:], strict=True)
+            (part, _PATTERNS[part].match, literal, len(literal))
+            for (_, part), literal in zip(parts, literals[1:], strict=True)
         ]
-        # What was around the delta in the event before. It is all equal, more often than not.
-        self._front = self._back = b""
+        # What was around the delta in the event before: often it is all equal, or else it never is.
+        self._front: bytes | None = b""
+        self._back = b""
+        self._useful = True
         self._bodies: list[bytes] = []
         self._elements: dict[int, list[bytes]] = {}  # of arrays, by their number among the parts
         self._last = b""  # the last event, where its delta is, and its parts if it was parsed
@@ -123,20 +135,24 @@ class JSONRun:
         return hash(self._key)
 
     def add(self, block: bytes) -> bool:
-        front, back = self._front, self._back
-        if front and block.startswith(front) and block.endswith(back):
-            start, end = len(front), len(block) - len(back)
+        front = self._front
+        if front and block.startswith(front) and block.endswith(self._back):
+            start, end = len(front), len(block) - len(self._back)
             if not _BODY.fullmatch(block, start, end):
                 return False
+            self._useful = True
         else:
             start, end = self._find(block)
             if not end:
                 return False
-            self._front, self._back = block[:start], block[end:]
+            if self._useful:
+                self._front, self._back, self._useful = block[:start], block[end:], False
+            else:
+                self._front = None
         body = block[start:end]
         bodies = self._bodies
         # What most bodies are is seen in line: these are the lines that an event costs.
-        doubtful = not (bodies and body) or b"think" in body or b"\\u" in body
+        doubtful = not (bodies and body) or b">" in body or b"\\u" in body
         if doubtful and self._text and self._stands_alone(body):
             return False
         bodies.append(body)
@@ -150,17 +166,25 @@ class JSONRun:
             return 0, 0
         at, start, end = len(self._lead), 0, 0
         for part, match, literal, length in self._steps:
-            if part is Part.SPACES and block.startswith(literal, at):
-                at += length
-                continue
-            found = match(block, at)
-            if found is None:
-                return 0, 0
-            stop = found.end()
-            if not block.startswith(literal, stop):
-                return 0, 0
-            if part is Part.DELTA:
-                start, end = at, stop
+            stop = -1
+            if part is not DELTA:  # most of the others are simple, and found without a pattern
+                stop = block.find(literal, at)
+                value = block[at:stop]
+                if part is NUMBER:
+                    simple = value.isdigit() and (value[0] != ZERO or len(value) == 1)
+                elif part is ARRAY:
+                    simple = value == b"[]"
+                else:
+                    simple = not value or (part is STRING and value.isalnum())
+            if stop < 0 or not simple:
+                found = match(block, at)
+                if found is None:
+                    return 0, 0
+                stop = found.end()
+                if not block.startswith(literal, stop):
+                    return 0, 0
+                if part is DELTA:
+                    start, end = at, stop
             at = stop + length
         return (start, end) if at == len(block) else (0, 0)
 
@@ -182,24 +206,27 @@ class JSONRun:
     def _stands_alone(self, body: bytes) -> bool:
         """Whether such a delta has to be an event of its own.
 
-        A tag that tells thoughts from text is looked for as a whole delta (pydantic-ai). And a
-        first one with nothing to see in it may be dropped; an empty one is nothing to merge.
+        A tag that tells thoughts from text is looked for as a whole delta (pydantic-ai): so none
+        may be hidden in a merged one, or come of merging. A first one with nothing to see in it may
+        be dropped. An empty one is nothing to merge.
         """
         if not body:
             return True
-        if b"\\" not in body and b"think" not in body and body.isascii() and body.strip():
+        if b">" not in body and b"\\" not in body and body.isascii() and body.strip():
             return False
         text = _decoded(body).strip()
-        return text in TAGS or not (self._bodies or text)
+        if text in TAGS or not (text or self._bodies):
+            return True
+        return self.size < LONGEST_TAG and _decoded(b"".join((*self._bodies, body))).strip() in TAGS
 
     def take(self) -> bytes:
         block, bodies, elements = self._last, self._bodies, self._elements
         self._bodies, self._elements, self.size = [], {}, 0
         if len(bodies) == 1:
             return block
-        text = b"".join(bodies)
         if not elements:
-            return b"%b%b%b" % (block[: self._start], text, block[self._end :])
+            return b"".join((block[: self._start], *bodies, block[self._end :]))
+        text = b"".join(bodies)
         pieces: list[bytes] = []
         at = 0
         for number, ((start, end), part) in enumerate(self._parts or self._split(block)):

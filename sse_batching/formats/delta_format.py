@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .._framing import Event
-from .._merging._learning import delta_by
+from .._merging._learning import delta_by, is_text_by
 from .._merging._rules import Rule
 from .._merging._runs import Delta
 
@@ -81,6 +81,9 @@ class DeltaFormat:
 
     def recognises(self, event: Event, value: Any) -> bool:
         return self._rules[0].fits(event, value)
+
+    def is_text(self, event: Event, value: Any) -> bool:
+        return is_text_by(self._rules, event, value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return delta_by(self._rules, event, value)

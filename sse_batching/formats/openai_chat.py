@@ -76,7 +76,7 @@ def _rules(*equal: str) -> tuple[Rule, ...]:
             "content.0.thinking.0.text",
             {
                 DELTA: ("content", *equal),
-                THOUGHT: ("type", "thinking"),
+                THOUGHT: ("type", "thinking", "closed"),
                 f"{THOUGHT}.thinking.0": ("type", "text"),
             },
             single=(f"{DELTA}.content", f"{THOUGHT}.thinking"),

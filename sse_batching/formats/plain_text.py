@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from .._framing import Event, read_event
+from .._framing import Event, is_one_block, read_event
 from .._merging._runs import Delta, Parts
 
 LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
@@ -37,6 +37,9 @@ class PlainText:
     def recognises(self, event: Event, value: Any) -> bool:
         """Any event is: whoever asks for it says so."""
         return True
+
+    def is_text(self, event: Event, value: Any) -> bool:
+        return _is_text(event)
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return Delta(_Run(event), event.block, ()) if _is_text(event) else None
@@ -70,7 +73,7 @@ class _Run:
         return hash(self._key)
 
     def add(self, block: bytes) -> bool:
-        event = read_event(block)
+        event = read_event(block) if is_one_block(block) else None
         if event is None or not _is_text(event) or _Run(event) != self:
             return False
         self._texts.append(_text(event))

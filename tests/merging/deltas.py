@@ -1,0 +1,259 @@
+"""Where an event of each format keeps the text that a reader appends to what it has.
+
+Written against the documentation of the formats and the accumulators of their SDKs, and only for
+the tests: it says which events mean the same in one piece as in many. What it does not know as a
+delta is an event of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+Data: TypeAlias = dict[str, Any]
+Path: TypeAlias = tuple[str | int, ...]
+
+
+class Delta(NamedTuple):
+    """The places in an event's JSON: all that is in none of them must be equal in both events."""
+
+    text: Path
+    arrays: tuple[Path, ...] = ()
+    """Lists that a reader extends."""
+    last: tuple[Path, ...] = ()
+    """What a reader replaces."""
+    empty: tuple[Path, ...] = ()
+    """Where text could be as well, and is none."""
+
+
+ABSENT: Final = object()
+
+
+def at(data: Any, path: Path) -> Any:
+    """The value at a path, or ABSENT."""
+    for step in path:
+        inside = (
+            step < len(data)
+            if isinstance(data, list) and isinstance(step, int)
+            else isinstance(data, dict) and step in data
+        )
+        if not inside:
+            return ABSENT
+        data = data[step]
+    return data
+
+
+def is_none(data: Any, *path: str | int) -> bool:
+    return at(data, path) in (ABSENT, None)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether adding this to whatever is there changes nothing."""
+    return value is None or (isinstance(value, str | list | dict) and not value)
+
+
+def lists(data: Data, *paths: Path) -> tuple[Path, ...]:
+    return tuple(path for path in paths if isinstance(at(data, path), list))
+
+
+def only_text(data: Data, paths: list[Path]) -> tuple[Path, tuple[Path, ...]] | None:
+    """The one of the paths that has text, any one if none has; and those that are empty."""
+    strings = [path for path in paths if isinstance(at(data, path), str)]
+    texts = [path for path in strings if at(data, path)] or strings[:1]
+    if len(texts) != 1:
+        return None
+    return texts[0], tuple(path for path in strings if path != texts[0])
+
+
+def says_no_more_than(data: Data, known: set[str]) -> bool:
+    return all(key in known or is_empty(value) for key, value in data.items())
+
+
+# OpenAI Chat Completions, and all who speak it
+
+CHOICE: Final[Path] = ("choices", 0)
+DELTA: Final[Path] = (*CHOICE, "delta")
+THINKING: Final[Path] = (*DELTA, "content", 0)
+CALL: Final[Path] = (*DELTA, "tool_calls", 0)
+CHAT_TEXTS: Final[list[Path]] = [
+    *((*DELTA, key) for key in ("content", "refusal", "reasoning_content", "reasoning")),
+    (*CALL, "function", "arguments"),
+    (*DELTA, "function_call", "arguments"),
+    (*THINKING, "thinking", 0, "text"),
+]
+# The SDK for Python adds up whatever else is in a delta: strings, numbers, lists.
+REPEATABLE: Final = {"role", "channel"}
+TEXT_KEYS: Final = {str(path[3]) for path in CHAT_TEXTS}
+
+
+def goes_on(call: Any, keys: set[str]) -> bool:
+    """Whether a tool call in a chunk only adds arguments to one that was started before."""
+    return (
+        isinstance(call, dict)
+        and call.keys() <= keys
+        and not call.get("id")
+        and not call.get("name")
+    )
+
+
+def is_continuation(delta: Data) -> bool:
+    for key, value in delta.items():
+        if key not in REPEATABLE | TEXT_KEYS and not is_empty(value):
+            return False
+    calls, legacy, content = (delta.get(key) for key in ("tool_calls", "function_call", "content"))
+    if calls:
+        if len(calls) != 1 or not goes_on(calls[0], {"index", "id", "type", "function"}):
+            return False
+        if not goes_on(calls[0].get("function"), {"name", "arguments"}):
+            return False
+    if legacy and not goes_on(legacy, {"name", "arguments"}):
+        return False
+    if isinstance(content, list) and content:
+        part = content[0]
+        known = part.keys() <= {"type", "thinking", "closed"} and len(part["thinking"]) == 1
+        return len(content) == 1 and known and part["thinking"][0].keys() == {"type", "text"}
+    return True
+
+
+def openai_chat(data: Data) -> Delta | None:
+    if data.get("object") != "chat.completion.chunk" or len(data.get("choices", ())) != 1:
+        return None
+    ends = [(*CHOICE, "finish_reason"), (*CHOICE, "native_finish_reason"), (*CHOICE, "text")]
+    extras: list[Path] = [("usage",), ("error",), ("x_groq",), ("moderation",)]
+    if not all(is_none(data, *path) for path in [*ends, *extras]):
+        return None
+    delta = at(data, DELTA)
+    if not isinstance(delta, dict) or not is_continuation(delta):
+        return None
+    found = only_text(data, CHAT_TEXTS)
+    if found is None:
+        return None
+    logprobs = (*CHOICE, "logprobs")
+    arrays = (*logprobs, "content"), (*logprobs, "refusal"), (*CHOICE, "token_ids")
+    text, empty = found
+    return Delta(text, lists(data, *arrays), (("created",), ("obfuscation",)), empty)
+
+
+# Formats with a type for each kind of delta
+
+RESPONSES_TYPES: Final = {
+    "response.output_text.delta",
+    "response.refusal.delta",
+    "response.reasoning_text.delta",
+    "response.reasoning_summary_text.delta",
+    "response.function_call_arguments.delta",
+    "response.mcp_call_arguments.delta",
+    "response.custom_tool_call_input.delta",
+    "response.code_interpreter_call_code.delta",
+    "response.shell_call_command.delta",
+    "response.audio.transcript.delta",
+}
+
+
+def openai_responses(data: Data) -> Delta | None:
+    if data.get("type") not in RESPONSES_TYPES:
+        return None
+    last = ("sequence_number",), ("obfuscation",)
+    return Delta(("delta",), lists(data, ("logprobs",)), last)
+
+
+def anthropic(data: Data) -> Delta | None:
+    if data.get("type") != "content_block_delta":
+        return None
+    keys = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+    delta = data.get("delta", {})
+    key = keys.get(delta.get("type"))
+    if key is None or (key == "thinking" and delta.keys() != {"type", "thinking"}):
+        return None  # `estimated_tokens` beside a thought: clients add it up
+    return Delta(("delta", key))
+
+
+AG_UI_TYPES: Final = {
+    "TEXT_MESSAGE_CONTENT",
+    "TEXT_MESSAGE_CHUNK",
+    "TOOL_CALL_ARGS",
+    "TOOL_CALL_CHUNK",
+    "REASONING_MESSAGE_CONTENT",
+    "REASONING_MESSAGE_CHUNK",
+    "THINKING_TEXT_MESSAGE_CONTENT",
+}
+
+
+def ag_ui(data: Data) -> Delta | None:
+    if data.get("type") not in AG_UI_TYPES or not is_none(data, "rawEvent"):
+        return None
+    return Delta(("delta",), last=(("timestamp",),))
+
+
+def vercel_ui(data: Data) -> Delta | None:
+    keys = {"text-delta": "delta", "reasoning-delta": "delta", "tool-input-delta": "inputTextDelta"}
+    key = keys.get(str(data.get("type")))
+    return None if key is None else Delta((key,))
+
+
+def cohere(data: Data) -> Delta | None:
+    message: Path = ("delta", "message")
+    paths: dict[str, list[Path]] = {
+        "content-delta": [(*message, "content", "text"), (*message, "content", "thinking")],
+        "tool-plan-delta": [(*message, "tool_plan")],
+        "tool-call-delta": [(*message, "tool_calls", "function", "arguments")],
+    }
+    found = only_text(data, paths.get(str(data.get("type")), []))
+    if found is None or not is_none(data, "logprobs") or not is_none(data, "delta", "logprobs"):
+        return None
+    return Delta(found[0], empty=found[1])
+
+
+# Formats that send the whole envelope each time
+
+
+def gemini(data: Data) -> Delta | None:
+    candidates = data.get("candidates")
+    if not candidates or len(candidates) != 1 or "promptFeedback" in data or "error" in data:
+        return None
+    candidate = candidates[0]
+    content = candidate.get("content", {})
+    parts = content.get("parts", ())
+    if not says_no_more_than(candidate, {"content", "index"}) or not content.keys() <= {
+        "parts",
+        "role",
+    }:
+        return None
+    if len(parts) != 1 or not parts[0].keys() <= {"text", "thought"}:
+        return None
+    return Delta(("candidates", 0, "content", "parts", 0, "text"), last=(("usageMetadata",),))
+
+
+def ollama(data: Data) -> Delta | None:
+    message = data.get("message", {})
+    known = {"model", "created_at", "message", "response", "thinking", "done", "logprobs"}
+    if data.get("done") is not False or not says_no_more_than(data, known):
+        return None
+    if not says_no_more_than(message, {"role", "content", "thinking"}):
+        return None
+    paths: list[Path] = [("message", "content"), ("message", "thinking")]
+    found = only_text(data, [*paths, ("response",), ("thinking",)])
+    if found is None:
+        return None
+    return Delta(found[0], lists(data, ("logprobs",)), (("created_at",),), found[1])
+
+
+FINDERS: Final[Mapping[str, Callable[[Data], Delta | None]]] = {
+    "openai_chat": openai_chat,
+    "openai_responses": openai_responses,
+    "anthropic": anthropic,
+    "ag_ui": ag_ui,
+    "vercel_ui": vercel_ui,
+    "gemini": gemini,
+    "cohere": cohere,
+    "ollama": ollama,
+}
+
+
+def delta_of(format: str, data: Any) -> Delta | None:
+    """Where the delta of an event is; None if it is not a delta that could be joined to another."""
+    try:
+        delta = FINDERS[format](data)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None  # some other shape of JSON than the format has
+    return delta if delta is not None and isinstance(at(data, delta.text), str) else None

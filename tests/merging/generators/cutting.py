@@ -1,0 +1,44 @@
+"""A body in chunks: as the network cuts it, and as an app sends it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import strategies as st
+
+
+def _cut(body: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(body), *places})
+    return [body[start:end] for start, end in pairwise(edges)]
+
+
+def _tender(body: bytes) -> list[int]:
+    """The places inside a character, a line end, a block's end."""
+    inside = (index for index in range(1, len(body)) if body[index] & 0xC0 == 0x80)
+    ends = (index for index in range(1, len(body)) if body[index] in b"\r\n")
+    return [*inside, *ends]
+
+
+def cuts(body: bytes) -> st.SearchStrategy[list[bytes]]:
+    """The body in chunks, cut anywhere; none of them is empty."""
+    if len(body) < 2:
+        return st.just([body] if body else [])
+    anywhere = st.integers(1, len(body) - 1)
+    tender = _tender(body)
+    place = st.one_of(anywhere, st.sampled_from(tender)) if tender else anywhere
+    return st.lists(place, max_size=40).map(lambda places: _cut(body, places))
+
+
+def whole(events: list[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """The events in chunks of one or more, none of them cut."""
+    sizes = st.lists(st.integers(1, 8), min_size=len(events), max_size=len(events))
+
+    def grouped(sizes: list[int]) -> list[bytes]:
+        chunks, rest = [], list(events)
+        for size in sizes:
+            if rest:
+                chunks.append(b"".join(rest[:size]))
+                del rest[:size]
+        return chunks
+
+    return sizes.map(grouped)

@@ -1,0 +1,107 @@
+"""What events mean, however many deltas their text came in.
+
+An oracle: it knows from the documentation of each format where a delta has its text, and shares
+nothing with the package. It works on what a client made of the events, not on bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Event: TypeAlias = dict[str, Any]
+Path: TypeAlias = tuple[str | int, ...]
+"""A place in an event. The index 0 stands for the only element of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Where the events of a format have what a join changes."""
+
+    texts: Sequence[Path]
+    """Joined. At most one of them may have text in it."""
+    is_delta: Callable[[Event], bool]
+    """Says no to the events that clients want one by one, though there may be text in them."""
+    lists: Sequence[Path] = ()
+    """Joined as well."""
+    latest: Sequence[Path] = ()
+    """The last value is the one that counts."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """An event; or a run of adjacent ones that differ in their text alone."""
+
+    rest: Event
+    is_delta: bool
+    texts: dict[Path, str] = field(default_factory=dict)
+    lists: dict[Path, list[Any]] = field(default_factory=dict)
+    latest: dict[Path, Any] = field(default_factory=dict)
+
+    def takes(self, other: Entry) -> bool:
+        if not (self.is_delta and other.is_delta) or self.rest != other.rest:
+            return False
+        return self.texts.keys() == other.texts.keys() or not (self.texts and other.texts)
+
+    def append(self, other: Entry) -> None:
+        for path, text in other.texts.items():
+            self.texts[path] = self.texts.get(path, "") + text
+        for path, items in other.lists.items():
+            self.lists[path] = self.lists.get(path, []) + items
+        self.latest = other.latest
+
+
+def joined(events: Iterable[Event], shape: Shape) -> list[object]:
+    """The events in order, adjacent deltas as one: equal for streams that only differ in those."""
+    entries: list[Entry] = []
+    for event in events:
+        entry = take_apart(event, shape)
+        if entries and entries[-1].takes(entry):
+            entries[-1].append(entry)
+        else:
+            entries.append(entry)
+    return [(entry.rest, entry.texts, entry.lists, entry.latest) for entry in entries]
+
+
+def take_apart(event: Event, shape: Shape) -> Entry:
+    """Takes the event's own dictionaries apart."""
+    is_delta = shape.is_delta(event)
+    texts = {path: take(event, path, str | None) for path in shape.texts}
+    lists = {path: take(event, path, list | None) for path in shape.lists}
+    latest = {path: take(event, path, object) for path in shape.latest}
+    has_place = any(isinstance(text, str) for text in texts.values())
+    return Entry(
+        rest=event,
+        is_delta=is_delta and has_place and sum(map(bool, texts.values())) <= 1,
+        texts={path: text for path, text in texts.items() if text},
+        lists={path: items for path, items in lists.items() if items},
+        latest=latest,
+    )
+
+
+def take(event: Event, path: Path, kind: Any) -> Any:
+    """Removes what is at `path`, and gives it back; None where there is nothing of that kind."""
+    holder: Any = event
+    for step in path[:-1]:
+        if isinstance(step, int):
+            holder = holder[0] if isinstance(holder, list) and len(holder) == 1 else None
+        else:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+    name = path[-1]
+    if not isinstance(holder, dict) or not isinstance(holder.get(name), kind):
+        return None
+    return holder.pop(name, None)
+
+
+def whole(value: Any) -> Any:
+    """The value, with the halves of a surrogate pair that came in two deltas put together."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    if isinstance(value, Mapping):
+        return {whole(key): whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(whole(item) for item in value)
+    return value

@@ -1,0 +1,39 @@
+// What the official JavaScript clients make of a response body.
+//
+// Each line of standard input is a request, {"format": …, "body": base64}, and is answered with a
+// line of standard output, in the same order: {"final": …, "updates": n}, or {"failed": …} where
+// this program does not know how. `final` does not depend on how many deltas a text came in;
+// `updates`, how often a page would have been drawn anew, does.
+
+import { createInterface } from "node:readline";
+
+import { agUI } from "./ag-ui.mjs";
+import { anthropicMessages } from "./anthropic.mjs";
+import { openaiChat, openaiResponses } from "./openai.mjs";
+import { vercelUI } from "./vercel-ui.mjs";
+
+const CLIENTS = {
+  "ag-ui": agUI,
+  "anthropic-messages": anthropicMessages,
+  "openai-chat": openaiChat,
+  "openai-responses": openaiResponses,
+  "vercel-ui": vercelUI,
+};
+
+// Standard output is for the answers alone; that a run has failed stands in the answer.
+console.log = console.info = console.warn = console.error = () => {};
+
+async function answer(line) {
+  const { format, body } = JSON.parse(line);
+  const read = CLIENTS[format];
+  if (read === undefined) throw new Error(`there is no client for ${format}`);
+  return JSON.stringify(await read(Buffer.from(body, "base64")));
+}
+
+function failed(error) {
+  return JSON.stringify({ failed: String(error?.stack ?? error) });
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  process.stdout.write(`${await answer(line).catch(failed)}\n`);
+}

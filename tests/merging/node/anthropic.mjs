@@ -1,0 +1,51 @@
+// Anthropic's SDK: Messages, read by the helper that accumulates.
+
+import Anthropic from "@anthropic-ai/sdk";
+
+import { EventLog } from "./event-log.mjs";
+import { response } from "./response.mjs";
+
+const DELTAS = {
+  input_json_delta: [["delta", "partial_json"]],
+  text_delta: [["delta", "text"]],
+  thinking_delta: [["delta", "thinking"]],
+};
+
+// A tool's input is parsed when somebody looks at it, and what is wrong with it is raised there.
+function plain(message) {
+  return message && JSON.parse(JSON.stringify(message));
+}
+
+function partial(message) {
+  try {
+    return plain(message);
+  } catch {
+    return "a tool's input is not JSON";
+  }
+}
+
+export async function anthropicMessages(body) {
+  const log = new EventLog();
+  const final = {};
+  let updates = 0;
+  const client = new Anthropic({
+    apiKey: "none",
+    baseURL: "http://anthropic.test",
+    maxRetries: 0,
+    fetch: async () => response(body),
+  });
+  const messages = [{ role: "user", content: "Say something." }];
+  const stream = client.messages.stream({ model: "m", max_tokens: 100, messages });
+  stream.on("streamEvent", (event) => {
+    log.add(event, DELTAS[event.delta?.type]);
+    updates++;
+  });
+  try {
+    final.message = plain(await stream.finalMessage());
+  } catch (error) {
+    final.error = String(error);
+    final.message = partial(stream.currentMessage);
+    log.events.pop(); // the SDK shows an event first, and refuses it then
+  }
+  return { final: { ...final, events: log.events }, updates };
+}
