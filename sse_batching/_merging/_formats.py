@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from .._framing import Event
-from ._learning import delta_by, is_text_by
+from ._learning import delta_by
 from ._rules import Rule
 from ._runs import Delta
 
@@ -33,14 +33,15 @@ class Format(Protocol):
     def exclusive(self) -> bool:
         """Whether a stream of it has no events of other such formats."""
 
+    @property
+    def mark(self) -> bytes:
+        """What is in the bytes of every event that `read` may know; others need not be parsed."""
+
     def recognises(self, event: Event, value: Any) -> bool:
         """Whether the event, whose data is this value, is of this format; to merge or not."""
 
-    def is_text(self, event: Event, value: Any) -> bool:
-        """Whether the event adds text, be it mergeable or not: then it may wait as any chunk."""
-
     def read(self, event: Event, value: Any) -> Delta | None:
-        """The event as one that may be merged with others; None: it may not."""
+        """The event as one to merge, or as text that may not be; None: it is neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +52,15 @@ class JSONFormat:
     recognise: Callable[[Mapping[str, Any]], bool]
     """Whether an event with this object as its data is of this format."""
     rules: tuple[Rule, ...]
-    """The kinds of its delta events; the first that fits counts."""
+    """The kinds of its delta events; the first that allows an event counts."""
+    mark: bytes = b""
+    """What is in the bytes of every delta event: others need not be parsed."""
     header: bytes | None = None
     get_is_replay: bool = False
     exclusive: ClassVar[bool] = True
 
     def recognises(self, event: Event, value: Any) -> bool:
         return isinstance(value, dict) and self.recognise(value)
-
-    def is_text(self, event: Event, value: Any) -> bool:
-        return is_text_by(self.rules, event, value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return delta_by(self.rules, event, value)

@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 from .._framing import Event, Span
-from ._rules import Rule, path_of
+from ._rules import Rule
 from ._runs import Delta, JSONRun, Part, part_of
 from ._values import find, locate
 
+ARRAY_BEGINS: Final = ord("[")
 
-def delta_by(rules: Sequence[Rule], event: Event, value: object) -> Delta | None:
-    """The delta that the event, whose data is this value, is by the first rule that fits it."""
-    for rule in rules:
-        if rule.fits(event, value):
-            return learn(rule, event)
+
+def delta_by(rules: Sequence[Rule], event: Event, value: Any) -> Delta | None:
+    """The delta that the event, whose data is this value, is by the first rule that allows it.
+
+    Text that may not be merged is a delta, too, for a run of its own. None: it is no text, and no
+    delta.
+    """
+    told = [rule for rule in rules if rule.tells(event, value)]
+    for rule in told:
+        if rule.allows(value):
+            return learn(rule, event, value)
+    for rule in told:
+        if rule.text and find(value, rule.paths.delta):
+            return learn(rule, event, value, alone=True)
     return None
 
 
-def is_text_by(rules: Sequence[Rule], event: Event, value: object) -> bool:
-    """Whether there is text for a reader in it, by any of these rules."""
-    return any(
-        rule.text and rule.tells(event, value) and find(value, path_of(rule.delta))
-        for rule in rules
-    )
-
-
-def learn(rule: Rule, event: Event) -> Delta:
-    """Cut the event, which the rule fits, into what has to be equal and what may differ."""
-    block, offset, text = event.block, event.data[0].start, event.payload()
-    delta = path_of(rule.delta)
-    last = {path_of(path) for path in rule.last}
-    join = {path_of(path) for path in rule.join}
-    spans = locate(text, {delta, *last, *join}, offset)
-    parts = [(spans[delta], Part.DELTA), (_spaces(text, offset), Part.SPACES)]
-    for start, end in (spans[path] for path in last if path in spans):
-        quoted = block[start - 1 : start] == b'"'
-        parts.append((Span(start, end), part_of(block[start:end], quoted=quoted)))
-    # null is no array: what has none is not joined with what has one.
-    parts += [
-        (spans[path], Part.ARRAY)
-        for path in join
-        if path in spans and block[spans[path].start] == ord("[")
-    ]
+def learn(rule: Rule, event: Event, value: Any, *, alone: bool = False) -> Delta:
+    """Cut the event, whose data is this value, into what has to be equal and what may differ."""
+    block, offset, text, paths = event.block, event.data[0].start, event.payload(), rule.paths
+    wanted = (paths.delta, *paths.last, *paths.join)
+    spans = locate(text, value, wanted, offset)
+    parts = [(spans[paths.delta], Part.DELTA), (_spaces(text, offset), Part.SPACES)]
+    for path, span in spans.items():
+        start, end = span
+        if path in paths.last:
+            quoted = block[start - 1 : start] == b'"'
+            parts.append((span, part_of(block[start:end], quoted=quoted)))
+        # null is no array: what has none is not joined with what has one.
+        elif path in paths.join and block[start] == ARRAY_BEGINS:
+            parts.append((span, Part.ARRAY))
     if event.id is not None:
         parts.append((event.id, Part.ID))
     parts.sort(key=lambda part: part[0])
-    return Delta(JSONRun(block, parts, text=rule.text), block, parts)
+    return Delta(JSONRun(block, parts, text=rule.text, alone=alone), block, parts)
 
 
 def _spaces(text: str, offset: int) -> Span:

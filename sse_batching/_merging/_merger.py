@@ -16,6 +16,9 @@ from ._values import MISSING
 STRANGERS: Final = 16
 """So many events of no known format, and none of one: the stream is left alone."""
 
+LONERS: Final = 64
+"""So many deltas one after another, each unlike all before it: nothing will be merged here."""
+
 KNOWN_RUNS: Final = 4
 """How many kinds of deltas are tried before an event is parsed: several keys may take turns."""
 
@@ -61,7 +64,7 @@ class Merger:
         self._out: list[bytes] = []
         self._begun = False  # whether an event has gone by
         self._torn = False  # whether the next block is but the rest of one
-        self._strangers = 0
+        self._in_vain = 0  # events looked at since there was last something gained by it
 
     @property
     def _passing(self) -> bool:
@@ -84,9 +87,8 @@ class Merger:
     def add(self, chunk: bytes) -> bool:
         """Take a chunk. True if what is ready now must not wait."""
         runs = self._runs
-        if runs and not (
-            self._splitter.held or self._torn
-        ):  # the usual case: a chunk that is one more of the same
+        # The usual case: a chunk that is one more of the same.
+        if runs and not (self._splitter.held or self._torn):
             run = runs[0]
             if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
                 return run.urgent
@@ -131,11 +133,13 @@ class Merger:
             return False
         for run in self._runs:
             if self._join(run, run.add, block):
+                self._in_vain = 0
                 return run.urgent
         if self._passing:
             self._pass(block)
             return False
-        event = self._read(block)
+        marked = self.state is not State.MERGING or any(f.mark in block for f in self._formats)
+        event = self._read(block) if marked else None
         if event is None:  # a comment, say
             self._pass(block)
             return self.state is State.MERGING
@@ -143,17 +147,21 @@ class Merger:
 
     def _add_event(self, event: Event) -> bool:
         value = _value(event)
-        urgent = event.name in self._flush_on or (
-            isinstance(value, dict) and value.get("type") in self._flush_on
+        kind = value.get("type") if isinstance(value, dict) else None
+        urgent = not self._flush_on.isdisjoint(
+            {event.name, kind} if isinstance(kind, str) else {event.name}
         )
         first, self._begun = not self._begun, True
         self._recognise(event, value)
         delta = None if first else self._delta(event, value)
         if delta is None:
             self._pass(event.block)
-            return urgent or first or self._is_barrier(event, value)
+            return urgent or first or self.state is State.MERGING
         run = next((known for known in self._runs if known == delta.run), delta.run)
         run.urgent = urgent
+        self._in_vain = self._in_vain + 1 if run is delta.run else 0
+        if self._in_vain == LONERS:
+            self._give_up()
         if not self._join(run, partial(run.add_known, parts=delta.parts), event.block):
             self._pass(event.block)
         return urgent
@@ -165,18 +173,17 @@ class Merger:
         for format in self._formats:
             if format.recognises(event, value):
                 self.state = State.MERGING
+                self._in_vain = 0
                 if format.exclusive:
                     self._formats = (format, *(f for f in self._formats if not f.exclusive))
                 return
-        self._strangers += 1
-        if self._strangers == STRANGERS and all(format.exclusive for format in self._formats):
-            self._formats = ()
-            self.state = State.WATCHING if self._flush_on else State.PASSING
+        self._in_vain += 1
+        if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats):
+            self._give_up()
 
-    def _is_barrier(self, event: Event, value: Any) -> bool:
-        """Whether it must not wait: what is no plain text, in a stream of a known format."""
-        text = event.plain and any(format.is_text(event, value) for format in self._formats)
-        return self.state is State.MERGING and not text
+    def _give_up(self) -> None:
+        self._formats = ()
+        self.state = State.WATCHING if self._flush_on else State.PASSING
 
     def _delta(self, event: Event, value: Any) -> Delta | None:
         if not event.plain:
@@ -192,7 +199,7 @@ class Merger:
     def _join(self, run: Run, add: Callable[[bytes], bool], block: bytes) -> bool:
         """Add an event to this run, if it may be in it. It is the first run then."""
         first = bool(self._runs) and self._runs[0] is run
-        if first and run.size + len(block) > self._max_merged_bytes:
+        if first and (run.alone or run.size + len(block) > self._max_merged_bytes):
             self._end_run()
         if not add(block):
             return False

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._framing import Event
 from ._values import MISSING, Path, find, parse_path, says_nothing
+
+
+class Paths(NamedTuple):
+    """The paths of a rule, by its fields."""
+
+    delta: Path
+    where: tuple[tuple[Path, Any], ...]
+    present: tuple[Path, ...]
+    empty: tuple[Path, ...]
+    only: tuple[tuple[Path, frozenset[str]], ...]
+    single: tuple[Path, ...]
+    last: frozenset[Path]
+    join: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,40 +50,44 @@ class Rule:
     join: Collection[str] = ()
     """Arrays that are joined, as the delta is."""
     text: bool = True
-    """Whether the delta is text, for a reader. Some look for tags in it: see `is_tag`."""
+    """Whether the delta is text, for a reader. Clients may look for tags in it: see `JSONRun`."""
+    paths: Paths = field(init=False, repr=False, compare=False)
+    """All of the above, parsed."""
+
+    def __post_init__(self) -> None:
+        def parsed(paths: Iterable[str]) -> tuple[Path, ...]:
+            return tuple(parse_path(path) for path in paths)
+
+        paths = Paths(
+            parse_path(self.delta),
+            tuple((parse_path(path), wanted) for path, wanted in self.where.items()),
+            parsed(self.present),
+            parsed(self.empty),
+            tuple((parse_path(path), frozenset(names)) for path, names in self.only.items()),
+            parsed(self.single),
+            frozenset(parsed(self.last)),
+            frozenset(parsed(self.join)),
+        )
+        object.__setattr__(self, "paths", paths)
 
     def tells(self, event: Event, value: Any) -> bool:
         """Whether the event, whose data is this value, is of this kind, be it mergeable or not."""
+        paths = self.paths
         return (
             (self.event is None or event.name == self.event)
-            and isinstance(_at(value, self.delta), str)
-            and all(_is_one_of(_at(value, path), wanted) for path, wanted in self.where.items())
+            and isinstance(find(value, paths.delta), str)
+            and all(_is_one_of(find(value, path), wanted) for path, wanted in paths.where)
         )
 
-    def fits(self, event: Event, value: Any) -> bool:
-        """Whether it may be merged with others, besides."""
+    def allows(self, value: Any) -> bool:
+        """Whether one that is of this kind may be merged with others."""
+        paths = self.paths
         return (
-            self.tells(event, value)
-            and all(_at(value, path) is not MISSING for path in self.present)
-            and all(says_nothing(_at(value, path)) for path in self.empty)
-            and all(_has_one(_at(value, path)) for path in self.single)
-            and all(_has_only(_at(value, path), names) for path, names in self.only.items())
+            all(find(value, path) is not MISSING for path in paths.present)
+            and all(says_nothing(find(value, path)) for path in paths.empty)
+            and all(_has_one(find(value, path)) for path in paths.single)
+            and all(_has_only(find(value, path), names) for path, names in paths.only)
         )
-
-
-_PATHS: dict[str, Path] = {}
-
-
-def path_of(text: str) -> Path:
-    """The path that is written so."""
-    path = _PATHS.get(text)
-    if path is None:
-        path = _PATHS[text] = parse_path(text)
-    return path
-
-
-def _at(value: Any, path: str) -> Any:
-    return find(value, path_of(path))
 
 
 def _is_one_of(value: Any, wanted: Any) -> bool:

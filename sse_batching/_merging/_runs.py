@@ -24,6 +24,8 @@ class Run(Protocol):
 
     urgent: bool
     """Whether an event of this kind must not wait."""
+    alone: bool
+    """Whether no event may be merged with another: each is a run of its own."""
     size: int
     """Bytes of what has been added up, and one for each event: 0 if the run is empty."""
 
@@ -96,23 +98,24 @@ LONGEST_TAG: Final = 150
 
 
 class JSONRun:
-    """A run of events with JSON as their data. `text`: see `Rule`."""
+    """A run of events with JSON as their data. `text`: see `Rule`; `alone`: see `Run`."""
 
     __slots__ = (
         *("_back", "_bodies", "_elements", "_end", "_front", "_key", "_last", "_lead", "_parts"),
-        *("_start", "_steps", "_text", "_useful", "size", "urgent"),
+        *("_start", "_steps", "_text", "_useful", "alone", "size", "urgent"),
     )
 
-    def __init__(self, block: bytes, parts: Parts, *, text: bool) -> None:
+    def __init__(self, block: bytes, parts: Parts, *, text: bool, alone: bool) -> None:
         at, literals = 0, []
         for (start, end), _ in parts:
             literals.append(block[at:start])
             at = end
         literals.append(block[at:])
         self.urgent = False
+        self.alone = alone
         self.size = 0
         self._text = text
-        self._key = (text, tuple(literals), tuple(part for _, part in parts))
+        self._key = (text, alone, tuple(literals), tuple(part for _, part in parts))
         self._lead = literals[0]
         self._steps = [
             (part, _PATTERNS[part].match, literal, len(literal))
@@ -152,7 +155,7 @@ class JSONRun:
         body = block[start:end]
         bodies = self._bodies
         # What most bodies are is seen in line: these are the lines that an event costs.
-        doubtful = not (bodies and body) or b">" in body or b"\\u" in body
+        doubtful = self.alone or not (bodies and body) or b">" in body or b"\\u" in body
         if doubtful and self._text and self._stands_alone(body):
             return False
         bodies.append(body)
@@ -210,8 +213,8 @@ class JSONRun:
         may be hidden in a merged one, or come of merging. A first one with nothing to see in it may
         be dropped. An empty one is nothing to merge.
         """
-        if not body:
-            return True
+        if self.alone or not body:
+            return not body or bool(self._bodies)
         if b">" not in body and b"\\" not in body and body.isascii() and body.strip():
             return False
         text = _decoded(body).strip()

@@ -50,25 +50,56 @@ def says_nothing(value: Any) -> bool:
     return value is MISSING or value is None or (isinstance(value, str | list | dict) and not value)
 
 
-def locate(text: str, paths: Collection[Path], offset: int) -> dict[Path, Span]:
-    """Where the values at these paths are in the JSON text, which is valid; those that are there.
+def locate(text: str, value: Any, paths: Collection[Path], offset: int) -> dict[Path, Span]:
+    """Where the values at these paths are in the JSON text that has this value; those that are
+    there.
 
     A string is located without its quotes. `offset` is added to all.
     """
+    there = [path for path in paths if find(value, path) is not MISSING]
     found: dict[Path, Span] = {}
-
-    def walk(start: int, here: Path, wanted: Collection[Path]) -> None:
-        for step, begin, end in _children(text, start):
-            at = (*here, step)
-            if at in wanted:
-                inner = 1 if text[begin] == '"' else 0
-                found[at] = Span(offset + begin + inner, offset + end - inner)
-            deeper = [path for path in wanted if len(path) > len(at) and path[: len(at)] == at]
-            if deeper:
-                walk(begin, at, deeper)
-
-    walk(_skip(text, 0), (), paths)
+    for path in there:
+        begin = _begin_of(text, path)
+        if begin is None:
+            _walk(text, _skip(text, 0), (), there, offset, found)
+            return found
+        found[path] = _span(text, begin, offset)
     return found
+
+
+def _begin_of(text: str, path: Path) -> int | None:
+    """Where the value at this path begins, if that is seen at a glance: there is but one member of
+    that name, anywhere. In a string its quotes would be escaped."""
+    quoted = f'"{path[-1]}"'
+    if isinstance(path[-1], int) or text.count(quoted) != 1:
+        return None
+    at = _skip(text, text.index(quoted) + len(quoted))
+    # What is no member but a value, of a member whose name is written with escapes, has no colon.
+    return _skip(text, at + 1) if text[at] == ":" else None
+
+
+def _span(text: str, begin: int, offset: int) -> Span:
+    _, end = _DECODER.raw_decode(text, begin)
+    inner = 1 if text[begin] == '"' else 0
+    return Span(offset + begin + inner, offset + end - inner)
+
+
+def _walk(
+    text: str,
+    start: int,
+    here: Path,
+    wanted: Collection[Path],
+    offset: int,
+    found: dict[Path, Span],
+) -> None:
+    """Find all that is wanted in the object or array that begins at `start`, and is at `here`."""
+    for step, begin in _children(text, start):
+        at = (*here, step)
+        if at in wanted:
+            found[at] = _span(text, begin, offset)
+        deeper = [path for path in wanted if len(path) > len(at) and path[: len(at)] == at]
+        if deeper:
+            _walk(text, begin, at, deeper, offset, found)
 
 
 def _skip(text: str, at: int) -> int:
@@ -77,9 +108,8 @@ def _skip(text: str, at: int) -> int:
     return match.end()
 
 
-def _children(text: str, start: int) -> Iterator[tuple[str | int, int, int]]:
-    """The members or elements of the object or array that begins there, and from where to where
-    each value goes."""
+def _children(text: str, start: int) -> Iterator[tuple[str | int, int]]:
+    """The members or elements of the object or array, and where the value of each begins."""
     if text[start] not in "{[":
         return
     at, number, named = _skip(text, start + 1), 0, text[start] == "{"
@@ -88,8 +118,8 @@ def _children(text: str, start: int) -> Iterator[tuple[str | int, int, int]]:
         if named:
             step, at = _DECODER.raw_decode(text, at)
             at = _skip(text, _skip(text, at) + 1)  # behind the colon
+        yield step, at
         _, end = _DECODER.raw_decode(text, at)
-        yield step, at, end
         number += 1
         at = _skip(text, end)
         if text[at] == ",":

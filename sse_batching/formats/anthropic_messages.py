@@ -18,6 +18,7 @@ def _is_message(value: Mapping[str, Any]) -> bool:
 
 anthropic_messages: Final = JSONFormat(
     name="anthropic_messages",
+    mark=b"content_block_delta",
     recognise=_is_message,
     rules=tuple(
         Rule(

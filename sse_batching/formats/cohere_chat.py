@@ -26,6 +26,7 @@ def _rule(kind: str, path: str, *, text: bool = True) -> Rule:
 
 cohere_chat: Final = JSONFormat(
     name="cohere_chat",
+    mark=b"-delta",
     recognise=_is_message,
     rules=(
         _rule("content-delta", "content.text"),

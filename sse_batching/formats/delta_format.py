@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .._framing import Event
-from .._merging._learning import delta_by, is_text_by
+from .._merging._learning import delta_by
 from .._merging._rules import Rule
 from .._merging._runs import Delta
 
@@ -44,6 +44,7 @@ class DeltaFormat:
     join: Collection[str] = ()
     type: str | None = None
     header: ClassVar[None] = None
+    mark: ClassVar[bytes] = b""
     get_is_replay: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
     _rules: tuple[Rule, ...] = field(default=(), init=False, repr=False, compare=False)
@@ -80,10 +81,8 @@ class DeltaFormat:
         return f"DeltaFormat({self.event or self.type or self.delta})"
 
     def recognises(self, event: Event, value: Any) -> bool:
-        return self._rules[0].fits(event, value)
-
-    def is_text(self, event: Event, value: Any) -> bool:
-        return is_text_by(self._rules, event, value)
+        rule = self._rules[0]
+        return rule.tells(event, value) and rule.allows(value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return delta_by(self._rules, event, value)

@@ -19,6 +19,7 @@ def _is_answer(value: Mapping[str, Any]) -> bool:
 
 gemini: Final = JSONFormat(
     name="gemini",
+    mark=b'"text"',
     recognise=_is_answer,
     rules=(
         Rule(

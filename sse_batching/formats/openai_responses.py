@@ -40,6 +40,7 @@ def _is_response(value: Mapping[str, Any]) -> bool:
 
 openai_responses: Final = JSONFormat(
     name="openai_responses",
+    mark=b'.delta"',
     recognise=_is_response,
     get_is_replay=True,
     rules=tuple(

@@ -31,15 +31,13 @@ class PlainText:
 
     name: ClassVar[str] = "plain_text"
     header: ClassVar[None] = None
+    mark: ClassVar[bytes] = b""
     get_is_replay: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
 
     def recognises(self, event: Event, value: Any) -> bool:
         """Any event is: whoever asks for it says so."""
         return True
-
-    def is_text(self, event: Event, value: Any) -> bool:
-        return _is_text(event)
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return Delta(_Run(event), event.block, ()) if _is_text(event) else None
@@ -57,10 +55,11 @@ def _is_text(event: Event) -> bool:
 class _Run:
     """Events of one type, with the same fields."""
 
-    __slots__ = ("_key", "_last", "_texts", "size", "urgent")
+    __slots__ = ("_key", "_last", "_texts", "alone", "size", "urgent")
 
     def __init__(self, event: Event) -> None:
         self.urgent = False
+        self.alone = False
         self.size = 0
         self._key = (event.name, event.id is not None)
         self._texts: list[bytes] = []

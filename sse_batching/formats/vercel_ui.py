@@ -18,6 +18,7 @@ def _is_message(value: Mapping[str, Any]) -> bool:
 
 vercel_ui: Final = JSONFormat(
     name="vercel_ui",
+    mark=b"-delta",
     header=b"x-vercel-ai-ui-message-stream",
     recognise=_is_message,
     rules=tuple(

@@ -131,7 +131,7 @@ def openai_chat(data: Data) -> Delta | None:
     logprobs = (*CHOICE, "logprobs")
     arrays = (*logprobs, "content"), (*logprobs, "refusal"), (*CHOICE, "token_ids")
     text, empty = found
-    return Delta(text, lists(data, *arrays), (("created",), ("obfuscation",)), empty)
+    return Delta(text, lists(data, *arrays), (("created",), ("obfuscation",), ("p",)), empty)
 
 
 # Formats with a type for each kind of delta
