@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 
 .PHONY: demo demo-check test test-servers peer-suites soak bench bench-quick lint build clean
 
-demo: $(READY)  ## the same answer twice, plain and batched, on a page
+demo: $(READY)  ## the same answer three times, plain, batched and merged, on a page
 	$(BIN)/python -m examples.demo
 
 demo-check: $(READY)  ## the same, with a scripted client in place of the page

@@ -16,7 +16,7 @@ from tests.support.servers import PATIENCE, server_process
 
 pytestmark = pytest.mark.browser
 
-SIDES: Final = ("plain", "batched")
+SIDES: Final = ("plain", "batched", "merged")
 COUNTERS: Final = ("writes", "events", "bytes", "first-text", "updates", "cpu")
 
 FLAGS: Final = [
@@ -69,7 +69,16 @@ class Shown:
 
     plain: Side
     batched: Side
+    merged: Side
     errors: list[str]
+
+    @property
+    def sides(self) -> list[Side]:
+        return [self.plain, self.batched, self.merged]
+
+    @property
+    def behind_middleware(self) -> list[Side]:
+        return [self.batched, self.merged]
 
 
 def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
@@ -82,12 +91,12 @@ def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
     return page, errors
 
 
-def wait_for_events(page: Page, count: int) -> None:
-    """Wait until both sides have shown so many events."""
+def wait_for_text(page: Page, length: int) -> None:
+    """Wait until every side has shown so many characters of its answer."""
     for side in SIDES:
         page.wait_for_function(
-            "([counter, count]) => Number(document.querySelector(counter).dataset.value) >= count",
-            arg=[f'[data-side="{side}"][data-counter="events"]', count],
+            "([answer, length]) => document.querySelector(answer).innerText.length >= length",
+            arg=[f'.answer[data-side="{side}"]', length],
         )
 
 
@@ -105,69 +114,90 @@ def look(page: Page, side: str) -> Side:
     )
 
 
+def look_at_all(page: Page, errors: list[str]) -> Shown:
+    plain, batched, merged = (look(page, side) for side in SIDES)
+    return Shown(plain, batched, merged, errors)
+
+
 @pytest.fixture(scope="module")
 def complete(browser: Browser, demo: str) -> Shown:
-    """The page when both answers were read to their end."""
+    """The page when all answers were read to their end."""
     page, errors = open_page(browser, f"{demo}?tokens_per_second=400")
     page.click("#start")
     page.wait_for_selector('#verdict[data-state="complete"]')
-    return Shown(look(page, "plain"), look(page, "batched"), errors)
+    return look_at_all(page, errors)
 
 
 @pytest.fixture(scope="module")
 def left(browser: Browser, demo: str) -> Shown:
-    """The page some time after the reader has walked away in the middle of both answers."""
+    """The page some time after the reader has walked away in the middle of all answers."""
     page, errors = open_page(browser, demo)
     page.click("#start")
-    wait_for_events(page, 40)
+    wait_for_text(page, 160)
     page.click("#leave")
-    page.wait_for_selector('.agent[data-side="batched"][data-state="interrupted"]')
+    for side in SIDES[1:]:
+        page.wait_for_selector(f'.agent[data-side="{side}"][data-state="interrupted"]')
     page.wait_for_function(
         "() => Number(document.querySelector('.agent[data-side=plain]').dataset.wastedTokens) >= 10"
     )
-    return Shown(look(page, "plain"), look(page, "batched"), errors)
+    return look_at_all(page, errors)
 
 
-def test_both_sides_show_the_same_answer(complete: Shown) -> None:
+def test_all_sides_show_the_same_answer(complete: Shown) -> None:
     """Word for word, and some hundred words of it. Pitfall 43."""
-    assert complete.plain.text == complete.batched.text
+    assert complete.plain.text == complete.batched.text == complete.merged.text
     assert len(complete.plain.text.split()) > 100
 
 
 def test_answers_are_shown_while_they_stream(left: Shown, complete: Shown) -> None:
     """When the reader leaves, the page has some of each answer, and not all."""
     whole = len(complete.plain.text)
-    assert 0 < len(left.plain.text) < whole
-    assert 0 < len(left.batched.text) < whole
+    assert all(0 < len(side.text) < whole for side in left.sides)
 
 
-def test_batched_side_takes_fewer_writes(complete: Shown) -> None:
-    """Less than half as many, for the same events."""
-    plain, batched = complete.plain.counters, complete.batched.counters
-    assert batched["events"] == plain["events"]
-    assert batched["writes"] < plain["writes"] / 2
+def test_sides_behind_the_middleware_take_fewer_writes(complete: Shown) -> None:
+    """Less than half as many as the plain side."""
+    plain = complete.plain.counters["writes"]
+    assert all(side.counters["writes"] < plain / 2 for side in complete.behind_middleware)
 
 
-def test_batched_side_updates_the_page_less_often(complete: Shown) -> None:
+def test_sides_behind_the_middleware_update_the_page_less_often(complete: Shown) -> None:
     """Less than half as often, for the same text."""
-    assert complete.batched.counters["updates"] < complete.plain.counters["updates"] / 2
+    plain = complete.plain.counters["updates"]
+    assert all(side.counters["updates"] < plain / 2 for side in complete.behind_middleware)
+
+
+def test_batched_side_gets_the_same_events(complete: Shown) -> None:
+    """As many, and as many bytes."""
+    plain, batched = complete.plain.counters, complete.batched.counters
+    assert (batched["events"], batched["bytes"]) == (plain["events"], plain["bytes"])
+
+
+def test_merged_side_gets_fewer_events(complete: Shown) -> None:
+    """Less than half as many, and less than half the bytes."""
+    plain, merged = complete.plain.counters, complete.merged.counters
+    assert merged["events"] < plain["events"] / 2
+    assert merged["bytes"] < plain["bytes"] / 2
 
 
 def test_every_counter_counts(complete: Shown) -> None:
-    """No figure of either side is left at zero."""
-    assert min(*complete.plain.counters.values(), *complete.batched.counters.values()) > 0
+    """No figure of any side is left at zero."""
+    assert min(value for side in complete.sides for value in side.counters.values()) > 0
 
 
 def test_agents_whose_reader_stays_come_to_their_end(complete: Shown) -> None:
     """Nothing is interrupted, and nothing wasted."""
-    for side in (complete.plain, complete.batched):
+    for side in complete.sides:
         assert (side.agent, side.wasted) == ("finished", 0)
 
 
-def test_batched_agent_is_interrupted_when_the_reader_walks_away(left: Shown) -> None:
-    """It spends nothing more on nobody, but for a token that was just being made."""
-    assert left.batched.agent == "interrupted"
-    assert left.batched.wasted <= TOKENS_IN_FLIGHT
+def test_agents_behind_the_middleware_are_interrupted_when_the_reader_walks_away(
+    left: Shown,
+) -> None:
+    """They spend nothing more on nobody, but for a token that was just being made."""
+    for side in left.behind_middleware:
+        assert side.agent == "interrupted"
+        assert side.wasted <= TOKENS_IN_FLIGHT
 
 
 def test_plain_agent_goes_on_when_the_reader_walks_away(left: Shown) -> None:

@@ -1,4 +1,4 @@
-"""Stream one agent's answer twice, side by side, plain and batched, on a page.
+"""Stream one agent's answer three times, side by side, on a page: plain, batched and merged.
 
 The answer is replayed, without network or key. With OPENAI_BASE_URL and OPENAI_API_KEY set, the
 agent asks that server instead, for the model OPENAI_MODEL.

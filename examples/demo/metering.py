@@ -1,16 +1,17 @@
 """Counts what one side of the demo writes, and the CPU time that it takes.
 
 ``Metered`` is an ASGI wrapper outside everything else, so it sees what reaches the server: on the
-batched side after the batching, on the plain side as the app sent it.
+plain side as the app sent it, on the others after the batching and the merging.
 
-Both sides share one process and one event loop, so the CPU time of the process says nothing about
-either. What is measured instead is each step of each task that a request runs in: the task of the
+The sides share one process and one event loop, so the CPU time of the process says nothing about
+one of them. What is measured instead is each step of each task that a request runs in: that of the
 request itself, and those that the app and the middleware start, which inherit its context. That
 covers the framework, the middleware and the server's ``send``. The wake-ups by the agent's thread
-and timers are not in it; they are the smaller part, and much the same on both sides.
+and timers are not in it; they are the smaller part, and much the same on every side.
 
-Two equal sides come out up to a tenth apart: when tokens are due on both at the same moment, the
-side that is served second finds warm caches. A difference smaller than that means nothing.
+Three equal sides come out up to a third apart, and the very first run costs the first side most: it
+pays for what a process does only once. So a smaller difference means nothing, and of one run alone
+not even a larger one does. docs/performance.md has what was measured with more care.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The demo's server: the same chat handler twice, plain and batched, and the page."""
+"""The demo's server: the same chat handler plain, batched and merged, and the page."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def create_app(make_source: Callable[[float], Source] = configured_source) -> St
     sides: dict[str, ASGIApp] = {
         "plain": chat_app,
         "batched": SSEBatchingMiddleware(chat_app),
+        "merged": SSEBatchingMiddleware(chat_app, merge="auto"),
     }
     app = Starlette(
         routes=[

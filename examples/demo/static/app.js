@@ -7,7 +7,8 @@ import { Side } from "./side.js";
 // A column of the page each; the first is what the others are compared with.
 const SIDES = [
   { id: "plain", title: "Plain", code: "StreamingResponse" },
-  { id: "batched", title: "Batched", code: "StreamingResponse + SSEBatchingMiddleware" },
+  { id: "batched", title: "Batched", code: "+ SSEBatchingMiddleware" },
+  { id: "merged", title: "Merged", code: '+ merge="auto"' },
 ];
 
 const POLL_INTERVAL = 100; // milliseconds
@@ -26,7 +27,7 @@ async function start() {
   currentRun = run;
   for (const side of sides) side.reset();
   setControls(true);
-  say("running", "The same answer, twice…");
+  say("running", "The same answer, three times…");
 
   // The page's own parameters go to the server, so that /?tokens_per_second=200 is a faster demo.
   const query = new URLSearchParams(location.search);
@@ -73,26 +74,29 @@ async function fetchFigures(run) {
 function conclude(run, final) {
   if (run.leaving.signal.aborted) {
     const spent = sides.map((side) => `${side.title}: ${tokens(side.figures?.wasted_tokens ?? 0)}`);
-    say(final ? "left" : "leaving", `Spent on nobody since you left. ${spent.join(", ")}.`);
+    say(final ? "left" : "leaving", `Spent on nobody since you left.\n${spent.join(", ")}.`);
   } else if (final && sides.every((side) => side.complete && side.figures)) {
     const [baseline, ...others] = sides;
-    say("complete", others.map((side) => compare(baseline, side)).join(" "));
+    say("complete", others.map((side) => compare(baseline, side)).join("\n"));
   } else if (final) {
     say("failed", "Not every answer came to its end.");
   }
 }
 
+// Not the CPU time: of one run alone the difference between two sides says too little.
 function compare(baseline, side) {
-  const writes = times(baseline.figures.writes, side.figures.writes);
-  const cpu = change(baseline.figures.cpu_ms, side.figures.cpu_ms);
-  const text = side.answer.text === baseline.answer.text ? "the same text" : "another text";
-  return `${side.title}: ${text}, ${writes} fewer writes, server CPU ${cpu}.`;
+  const found = [
+    side.answer.text === baseline.answer.text ? "the same text" : "another text",
+    `${times(baseline.figures.writes, side.figures.writes)} fewer writes`,
+  ];
+  if (side.events !== baseline.events) {
+    found.push(`${times(baseline.events, side.events)} fewer events`);
+    found.push(`${times(baseline.bytes, side.bytes)} fewer bytes`);
+  }
+  return `${side.title}: ${found.join(", ")}.`;
 }
 
 const times = (more, less) => `${(more / less).toFixed(1)}×`;
-
-const percent = new Intl.NumberFormat("en", { style: "percent", signDisplay: "always" });
-const change = (before, after) => percent.format(after / before - 1).replace("-", "−");
 
 function setControls(running) {
   startButton.disabled = running;

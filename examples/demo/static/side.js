@@ -8,7 +8,7 @@ import { EventParser } from "./sse.js";
 
 // `source` says who counted: the server knows what it wrote, the page what it got.
 const COUNTERS = [
-  { id: "writes", label: "writes on the wire", source: "server" },
+  { id: "writes", label: "writes", source: "server" },
   { id: "events", label: "events", source: "page" },
   { id: "bytes", label: "bytes", source: "page" },
   { id: "first-text", label: "first text", source: "page", unit: "ms" },
