@@ -145,6 +145,36 @@ def test_sdk_reads_a_batched_stream_as_it_reads_a_plain_one(sdk: SDK) -> None:
 
 
 @pytest.mark.parametrize("sdk", SDKS)
+def test_sdk_hears_the_same_text_in_fewer_items_of_a_merged_stream(sdk: SDK) -> None:
+    """Whatever else the server says comes as often as before, in its place."""
+
+    async def answer() -> AsyncIterator[bytes]:
+        for part in sdk.events():
+            yield part
+            await anyio.lowlevel.checkpoint()
+
+    watched = Watched()
+    plain = read(sdk, serve(sdk, answer))
+    merged = read(sdk, watched.batch(serve(sdk, answer), merge="auto"))
+    assert len(merged) < len(plain) / 4
+    assert told(merged) == told(plain)
+
+
+def told(items: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """All of the text, and what is no text."""
+    text, others = [], []
+    for item in items:
+        choices = item.get("choices") or [{}]
+        delta = choices[0].get("delta") or item.get("delta") or {}
+        said = delta.get("content") or delta.get("text")
+        if said:
+            text.append(said)
+        else:
+            others.append(item)
+    return "".join(text), others
+
+
+@pytest.mark.parametrize("sdk", SDKS)
 def test_closing_the_stream_of_an_sdk_cancels_the_request(sdk: SDK) -> None:
     """Who has heard enough calls `stream.close()`, and the agent stops."""
 
