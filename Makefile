@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test test-servers peer-suites soak bench bench-quick lint build clean
+.PHONY: demo demo-check test test-servers peer-suites soak mutants bench bench-quick lint build clean
 
 demo: $(READY)  ## the same answer three times, plain, batched and merged, on a page
 	$(BIN)/python -m examples.demo
@@ -23,6 +23,9 @@ peer-suites: $(READY)  ## Starlette's own tests, with the middleware around ever
 
 soak: $(READY)  ## 20,000 streams through one worker, half of the clients leaving
 	$(BIN)/python -m tests.soak --streams 20000
+
+mutants: $(READY)  ## break each rule of merging, and see a test fail: a quarter of an hour
+	$(BIN)/python -m tests.merging.mutations
 
 bench: $(READY)  ## all that is measured: three quarters of an hour, on a machine with nothing else to do
 	$(BIN)/python -m benchmarks

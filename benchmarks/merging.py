@@ -136,7 +136,6 @@ def writes(chunks: Sequence[bytes], merger: Merger | None) -> Iterator[bytes]:
             yield take(coalescer.deadline)
         if coalescer.add(chunk, now):
             yield take(now)
-    coalescer.release(len(chunks))
     if coalescer.waiting:
         yield take(len(chunks))
 

@@ -17,8 +17,8 @@ class Coalescer:
     `max_delay` after the first chunk of its batch. That is not a fixed tick: a tick beats against
     the rate of the tokens, and makes a steady stream stutter.
 
-    With a merger, adjacent events of a batch are merged, some are due at once, and an event that is
-    not complete waits for its rest. Sizes are those of what came in, all the same.
+    With a merger, adjacent events of a batch are merged, and some are due at once. Sizes are those
+    of what came in, all the same.
 
     Sizes are bytes, times are seconds on the caller's clock.
     """
@@ -75,37 +75,12 @@ class Coalescer:
         self._merger = merger
 
     def add(self, chunk: bytes, now: float) -> bool:
-        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`; or not at
-        all, if there is no complete event to merge: then nothing is `waiting`."""
-        if self._merger is not None:
-            return self._add_to_merge(self._merger, chunk, now)
+        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`."""
         if not self.waiting:
             self._begin(now)
-        self._last_arrival = now
-        self._chunks.append(chunk)
-        self.size = size = self.size + len(chunk)
-        return size >= self.max_bytes or now >= self.deadline
-
-    def _add_to_merge(self, merger: Merger, chunk: bytes, now: float) -> bool:
-        urgent = merger.add(chunk)
-        self.chunks_taken += 1
-        self.size += len(chunk)
-        if not self.waiting:
-            # An empty chunk, if it is the first, is meant to send headers.
-            if not merger.ready and chunk:
-                if self.stream_began is None:
-                    self.stream_began = now
-                return False
-            self._begin(now)
-        self._last_arrival = now
-        return urgent or self.size >= self.max_bytes or now >= self.deadline
-
-    def release(self, now: float) -> None:
-        """Let what waits for the rest of its event wait no longer."""
-        if self._merger is not None and self._merger.held:
-            self._merger.release()
-            if not self.waiting:
-                self._begin(now)
+        size = self.size + len(chunk)
+        urgent = self.join(chunk, size, now)
+        return urgent or size >= self.max_bytes or now >= self.deadline
 
     def stop_merging(self) -> None:
         """From here on chunks are joined, and nothing else."""
@@ -160,21 +135,15 @@ class Coalescer:
             self.longest_delay = now - self.first_arrival
         self.waiting = False
         self.deadline = inf
-        if self._merger is not None:
-            return self._take_merged(self._merger)
         chunks, self._chunks = self._chunks, []
         self.chunks_taken += len(chunks)
         self.bytes_taken += self.size
         self._fly(self.size)
         self.size = 0
+        if self._merger is not None:
+            self._merger.release()  # no byte waits longer than any other
+            return self._merger.take()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _take_merged(self, merger: Merger) -> bytes:
-        held = merger.held
-        self.bytes_taken += self.size - held
-        self._fly(self.size - held)
-        self.size = held
-        return merger.take()
 
     def sent(self) -> None:
         """The batch in flight was delivered."""

@@ -53,7 +53,7 @@ class Event(NamedTuple):
     id: Span | None = None
     plain: bool = True
     """Whether it consists of nothing but `data` lines, and an `event` and an `id` line at most: no
-    comment, no `retry`, nothing that is not known."""
+    comment, no `retry`, nothing that is not known, and no byte order mark."""
 
     def payload(self) -> str:
         """Its one line of data. One character for each byte, so that places stay what they are."""
@@ -82,27 +82,31 @@ class _Splitter:
 
     def __init__(self) -> None:
         self._held = bytearray()
+        self._released = 0  # so many of these bytes are out, but may be the first of an end
 
     @property
     def held(self) -> int:
-        return len(self._held)
+        return len(self._held) - self._released
 
     def feed(self, chunk: bytes) -> list[bytes]:
         held = self._held
         seen = max(0, len(held) - self._end_length)
         held += chunk
-        blocks, start = [], 0
+        blocks, start = [], self._released
         for end in self._end.finditer(held, seen):
-            blocks.append(bytes(held[start : end.end()]))
-            start = end.end()
-        if start:
+            if end.end() > start:
+                blocks.append(bytes(held[start : end.end()]))
+                start = end.end()
+        if blocks:
             del held[:start]
+            self._released = 0
         return blocks
 
     def release(self) -> bytes:
-        held = bytes(self._held)
-        self._held.clear()
-        return held
+        released = bytes(self._held[self._released :])
+        del self._held[: max(0, len(self._held) - self._end_length)]
+        self._released = len(self._held)
+        return released
 
 
 class EventSplitter(_Splitter):
@@ -125,16 +129,15 @@ def is_one_block(chunk: bytes) -> bool:
     return end is not None and end.end() == len(chunk)
 
 
-def read_event(block: bytes) -> Event | None:
-    """What the block of an event stream says; None if no event comes of it.
+def read_event(block: bytes, start: int = 0) -> Event | None:
+    """What the block of an event stream says, from `start` on; None if no event comes of it.
 
     An event without a `data` line is none, by the standard. Only the last block of a stream may
     lack its blank line, and is then no event either.
     """
     name, identifier, data, plain = "", None, [], True
-    at = len(BYTE_ORDER_MARK) if block.startswith(BYTE_ORDER_MARK) else 0
     seen = set()
-    for line in _LINE.finditer(block, at):
+    for line in _LINE.finditer(block, start):
         if line.start(1) == line.end(1):
             continue
         match = _FIELD.match(block, line.start(1), line.end(1))
@@ -148,9 +151,19 @@ def read_event(block: bytes) -> Event | None:
             name = match[2].decode(errors="replace") if match[2] else ""
         elif field == b"id":
             identifier = value
-        plain = plain and field in {b"event", b"id"} and field not in seen
+        # One without a colon, or with a NUL in its value, is seldom, and not worth any thought.
+        usual = field in {b"event", b"id"} and match[2] is not None and b"\0" not in match[2]
+        plain = plain and usual and field not in seen
         seen.add(field)
     return Event(block, name, tuple(data), identifier, plain) if data else None
+
+
+def read_first_event(block: bytes) -> Event | None:
+    """The same, of the first block of a stream, which may begin with a byte order mark."""
+    if not block.startswith(BYTE_ORDER_MARK):
+        return read_event(block)
+    event = read_event(block, len(BYTE_ORDER_MARK))
+    return event and event._replace(plain=False)
 
 
 def read_line(block: bytes) -> Event | None:

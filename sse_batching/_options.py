@@ -19,7 +19,7 @@ LONGEST: Final = 1_000_000_000
 MEDIA_TYPE: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """RFC 9110, 8.3.1: two tokens."""
 
-Merge: TypeAlias = Literal["auto"] | Format | Collection[Format] | None
+Merge: TypeAlias = Literal["auto"] | Format | Collection[Literal["auto"] | Format] | None
 OnClose: TypeAlias = Callable[[StreamReport], Awaitable[None] | None]
 
 
@@ -82,17 +82,19 @@ def merged_formats(value: Merge) -> tuple[Format, ...]:
     """The formats to merge. Raises as `Options` does."""
     if value is None:
         return ()
-    if value == "auto":
-        return formats.auto
     one = isinstance(value, Format) or not isinstance(value, Collection) or isinstance(value, str)
-    found: tuple[object, ...] = (value,) if one else tuple(cast("Collection[object]", value))
-    for item in found:
-        if not isinstance(item, Format):
+    found: list[object] = []
+    for item in [value] if one else cast("Collection[object]", value):
+        if item == "auto":
+            found += formats.auto
+            continue
+        if isinstance(item, type) or not isinstance(item, Format):
             raise TypeError(
                 "merge must be None, 'auto', a format of sse_batching.formats, or a collection of "
                 f"them; got {item!r}"
             )
-    return cast("tuple[Format, ...]", found)
+        found.append(item)
+    return cast("tuple[Format, ...]", tuple(found))
 
 
 def event_names(value: Collection[str]) -> frozenset[str]:

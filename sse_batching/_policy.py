@@ -73,9 +73,9 @@ def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
         or header(headers, b"content-length") is not None
     ):
         return None
-    query = parse_qs(scope.get("query_string", b""), keep_blank_values=True)
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     replay = (
-        header(scope.get("headers", ()), b"last-event-id") is not None or b"starting_after" in query
+        header(scope.get("headers", ()), b"last-event-id") is not None or "starting_after" in query
     )
     formats = (
         format

@@ -157,7 +157,7 @@ class BatchedResponse:
             due = coalescer.add(body, now)
             if due:
                 writer.wake()
-            elif first and coalescer.waiting:
+            elif first:
                 writer.begin_batch()
             if not (writer.claims or self._record_left):
                 coalescer.open(inf if due else coalescer.deadline)
@@ -203,6 +203,7 @@ class BatchedResponse:
                 await self.send({"type": message["type"], "body": body, "more_body": True})
                 return
             self._record(body)
+        self.coalescer.stop_merging()  # what goes by unseen may be a part of an event
         size = len(body) if isinstance(body, bytes) else 0
         has_body = is_body or message["type"] == "http.response.zerocopysend"
         ends = ends_response(message)

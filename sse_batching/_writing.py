@@ -170,7 +170,6 @@ class BatchWriter(Generic[T]):
         if self.over:
             return
         assert self._delivery is None, "one message at a time: line up"
-        self._coalescer.release(self._time())
         delivery = self._delivery = Delivery(message, last=last, ends=ends, size=size)
         self._claim()
         self._parker.unpark()

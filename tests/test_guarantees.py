@@ -9,12 +9,13 @@ import pytest
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs" / "guarantees.md").read_text()
-ROWS = dict(re.findall(r"^\| ([DF]\d+) \| (.*) \|$", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| ([DFM]\d+) \| (.*) \|$", PAGE, re.MULTILINE))
 
 
 def test_every_guarantee_is_there() -> None:
-    """D1 to D7 and F1 to F11, each once."""
-    assert list(ROWS) == [f"D{n}" for n in range(1, 8)] + [f"F{n}" for n in range(1, 12)]
+    """D1 to D7, F1 to F11 and M1 to M8, each once."""
+    count = {"D": 7, "F": 11, "M": 8}
+    assert list(ROWS) == [f"{kind}{n}" for kind in count for n in range(1, count[kind] + 1)]
 
 
 @pytest.mark.parametrize("guarantee", ROWS)

@@ -44,7 +44,7 @@ class Format(Protocol):
         """The event as one to merge, or as text that may not be; None: it is neither."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class JSONFormat:
     """A format of events with JSON objects as their data, known by what any of them says."""
 
@@ -58,6 +58,9 @@ class JSONFormat:
     header: bytes | None = None
     get_is_replay: bool = False
     exclusive: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return f"<format {self.name}>"
 
     def recognises(self, event: Event, value: Any) -> bool:
         return isinstance(value, dict) and self.recognise(value)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from .._framing import Event, Span
 from ._rules import Rule
 from ._runs import Delta, JSONRun, Part, part_of
 from ._values import find, locate
-
-ARRAY_BEGINS: Final = ord("[")
 
 
 def delta_by(rules: Sequence[Rule], event: Event, value: Any) -> Delta | None:
@@ -41,7 +39,7 @@ def learn(rule: Rule, event: Event, value: Any, *, alone: bool = False) -> Delta
             quoted = block[start - 1 : start] == b'"'
             parts.append((span, part_of(block[start:end], quoted=quoted)))
         # null is no array: what has none is not joined with what has one.
-        elif path in paths.join and block[start] == ARRAY_BEGINS:
+        elif path in paths.join and isinstance(find(value, path), list):
             parts.append((span, Part.ARRAY))
     if event.id is not None:
         parts.append((event.id, Part.ID))

@@ -8,7 +8,15 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
 
-from .._framing import Event, EventSplitter, LineSplitter, Splitter, read_event, read_line
+from .._framing import (
+    Event,
+    EventSplitter,
+    LineSplitter,
+    Splitter,
+    read_event,
+    read_first_event,
+    read_line,
+)
 from ._formats import Format
 from ._runs import Delta, Run
 from ._values import MISSING
@@ -59,7 +67,7 @@ class Merger:
         self._max_merged_bytes = max_merged_bytes
         self._max_event_bytes = max_event_bytes
         self._splitter: Splitter = LineSplitter() if lines else EventSplitter()
-        self._read = read_line if lines else read_event
+        self._read = read_line if lines else read_first_event
         self._runs: list[Run] = []  # for each kind of delta; only the first has something in it
         self._out: list[bytes] = []
         self._begun = False  # whether an event has gone by
@@ -91,6 +99,7 @@ class Merger:
         if runs and not (self._splitter.held or self._torn):
             run = runs[0]
             if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
+                self._in_vain = 0
                 return run.urgent
         if self._passing:
             self._pass(chunk)
@@ -114,7 +123,7 @@ class Merger:
         """Make ready what is held, too."""
         if held := self._splitter.release():
             self._pass(held)
-            self._torn = True
+            self._torn = bool(held.strip(b"\r\n"))
 
     def stop(self) -> None:
         """From here on all passes as it is, and unseen."""
@@ -138,25 +147,36 @@ class Merger:
         if self._passing:
             self._pass(block)
             return False
-        marked = self.state is not State.MERGING or any(f.mark in block for f in self._formats)
-        event = self._read(block) if marked else None
+        merging = self.state is State.MERGING
+        event = self._read(block) if self._is_of_interest(block) else None
+        if self._read is read_first_event:
+            self._read = read_event
         if event is None:  # a comment, say
             self._pass(block)
-            return self.state is State.MERGING
+            return merging
         return self._add_event(event)
+
+    def _is_of_interest(self, block: bytes) -> bool:
+        """Whether it has to be parsed to see what it is."""
+        if len(block) > self._max_event_bytes:
+            return False
+        return self.state is not State.MERGING or any(f.mark in block for f in self._formats)
 
     def _add_event(self, event: Event) -> bool:
         value = _value(event)
-        kind = value.get("type") if isinstance(value, dict) else None
-        urgent = not self._flush_on.isdisjoint(
-            {event.name, kind} if isinstance(kind, str) else {event.name}
-        )
+        names = {event.name or "message"}
+        if isinstance(value, dict) and isinstance(kind := value.get("type"), str):
+            names.add(kind)
+        urgent = not names.isdisjoint(self._flush_on)
         first, self._begun = not self._begun, True
         self._recognise(event, value)
         delta = None if first else self._delta(event, value)
         if delta is None:
             self._pass(event.block)
-            return urgent or first or self.state is State.MERGING
+            if self.state is State.MERGING:
+                self._in_vain = 0
+                return True
+            return urgent or first
         run = next((known for known in self._runs if known == delta.run), delta.run)
         run.urgent = urgent
         self._in_vain = self._in_vain + 1 if run is delta.run else 0
@@ -170,13 +190,13 @@ class Merger:
         """See which format the stream is of, from its events."""
         if self.state is not State.LOOKING:
             return
-        for format in self._formats:
-            if format.recognises(event, value):
-                self.state = State.MERGING
-                self._in_vain = 0
-                if format.exclusive:
-                    self._formats = (format, *(f for f in self._formats if not f.exclusive))
-                return
+        known = [format for format in self._formats if _recognises(format, event, value)]
+        if known:
+            self.state = State.MERGING
+            self._in_vain = 0
+            if any(format.exclusive for format in known):
+                self._formats = tuple(f for f in self._formats if not f.exclusive or f in known)
+            return
         self._in_vain += 1
         if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats):
             self._give_up()
@@ -186,13 +206,10 @@ class Merger:
         self.state = State.WATCHING if self._flush_on else State.PASSING
 
     def _delta(self, event: Event, value: Any) -> Delta | None:
-        if not event.plain:
+        if self.state is not State.MERGING or not event.plain:
             return None
-        try:
-            found = (format.read(event, value) for format in self._formats)
-            return next((delta for delta in found if delta is not None), None)
-        except RecursionError:  # nested so deeply that it could only just be parsed
-            return None
+        deltas = [delta for format in self._formats if (delta := _read(format, event, value))]
+        return next((delta for delta in deltas if not delta.run.alone), next(iter(deltas), None))
 
     # The run.
 
@@ -222,6 +239,25 @@ def _value(event: Event) -> Any:
     if len(event.data) != 1:
         return MISSING
     try:
-        return json.loads(event.payload())
+        text = event.block[slice(*event.data[0])].decode("utf-8", "surrogateescape")
+        return json.loads(text)
     except (ValueError, RecursionError):
         return MISSING
+
+
+# No format may raise into the app: where it does not know what to make of an event, the event is
+# not of it. (A deeply nested one may raise `RecursionError`, though it could just be parsed.)
+
+
+def _recognises(format: Format, event: Event, value: Any) -> bool:
+    try:
+        return format.recognises(event, value)
+    except Exception:  # noqa: BLE001
+        return False
+
+
+def _read(format: Format, event: Event, value: Any) -> Delta | None:
+    try:
+        return format.read(event, value)
+    except Exception:  # noqa: BLE001
+        return None

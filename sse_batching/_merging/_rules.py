@@ -16,6 +16,7 @@ class Paths(NamedTuple):
     delta: Path
     where: tuple[tuple[Path, Any], ...]
     present: tuple[Path, ...]
+    ends: tuple[Path, ...]
     empty: tuple[Path, ...]
     only: tuple[tuple[Path, frozenset[str]], ...]
     single: tuple[Path, ...]
@@ -39,8 +40,10 @@ class Rule:
     """Values that have to be there; of a set, one."""
     present: Collection[str] = ()
     """What has to be there, whatever it is."""
+    ends: Collection[str] = ()
+    """What has to be missing, null or empty, or else it is no delta, and must not wait."""
     empty: Collection[str] = ()
-    """What has to be missing, null or empty."""
+    """What has to be missing, null or empty, or else it is not merged."""
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
     """In these objects all members but those named have to be missing, null or empty."""
     single: Collection[str] = ()
@@ -62,6 +65,7 @@ class Rule:
             parse_path(self.delta),
             tuple((parse_path(path), wanted) for path, wanted in self.where.items()),
             parsed(self.present),
+            parsed(self.ends),
             parsed(self.empty),
             tuple((parse_path(path), frozenset(names)) for path, names in self.only.items()),
             parsed(self.single),
@@ -77,6 +81,7 @@ class Rule:
             (self.event is None or event.name == self.event)
             and isinstance(find(value, paths.delta), str)
             and all(_is_one_of(find(value, path), wanted) for path, wanted in paths.where)
+            and all(says_nothing(find(value, path)) for path in paths.ends)
         )
 
     def allows(self, value: Any) -> bool:

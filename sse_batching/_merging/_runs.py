@@ -81,7 +81,7 @@ _PATTERNS: Final = {
 """What else may be in their place, and is as good."""
 
 # To read a member of an enum takes CPython 3.11 longer than to compare it.
-DELTA, STRING, NUMBER, ARRAY = Part.DELTA, Part.STRING, Part.NUMBER, Part.ARRAY
+DELTA, STRING, NUMBER, OTHER, ARRAY, *_ = Part
 ZERO: Final = ord("0")
 
 
@@ -93,8 +93,8 @@ def part_of(value: bytes, *, quoted: bool) -> Part:
 
 
 TAGS: Final = frozenset({"<think>", "</think>", "<thinking>", "</thinking>"})
-LONGEST_TAG: Final = 150
-"""Bytes, were each of its characters escaped and came alone."""
+LONGEST_TAG: Final = 100
+"""Bytes, were each of its characters escaped, and some space around it."""
 
 
 class JSONRun:
@@ -175,10 +175,10 @@ class JSONRun:
                 value = block[at:stop]
                 if part is NUMBER:
                     simple = value.isdigit() and (value[0] != ZERO or len(value) == 1)
-                elif part is ARRAY:
-                    simple = value == b"[]"
+                elif part is STRING:
+                    simple = not value or value.isalnum()
                 else:
-                    simple = not value or (part is STRING and value.isalnum())
+                    simple = value == (b"[]" if part is ARRAY else b"") and part is not OTHER
             if stop < 0 or not simple:
                 found = match(block, at)
                 if found is None:
@@ -220,7 +220,8 @@ class JSONRun:
         text = _decoded(body).strip()
         if text in TAGS or not (text or self._bodies):
             return True
-        return self.size < LONGEST_TAG and _decoded(b"".join((*self._bodies, body))).strip() in TAGS
+        together = b"".join((*self._bodies, body))
+        return len(together) < LONGEST_TAG and _decoded(together).strip() in TAGS
 
     def take(self) -> bytes:
         block, bodies, elements = self._last, self._bodies, self._elements

@@ -26,7 +26,9 @@ MISSING: Final = _Missing()
 
 def parse_path(text: str) -> Path:
     """`choices.0.delta.content`: names of members and numbers of elements. Empty: the whole."""
-    return tuple(int(step) if step.isdigit() else step for step in text.split(".") if step)
+    return tuple(
+        int(step) if step.isascii() and step.isdigit() else step for step in text.split(".") if step
+    )
 
 
 def find(value: Any, path: Path) -> Any:
@@ -70,8 +72,11 @@ def locate(text: str, value: Any, paths: Collection[Path], offset: int) -> dict[
 def _begin_of(text: str, path: Path) -> int | None:
     """Where the value at this path begins, if that is seen at a glance: there is but one member of
     that name, anywhere. In a string its quotes would be escaped."""
-    quoted = f'"{path[-1]}"'
-    if isinstance(path[-1], int) or text.count(quoted) != 1:
+    name = path[-1]
+    quoted = f'"{name}"'
+    # Nor may the name be written in another way.
+    simple = isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()
+    if not simple or "\\u" in text or text.count(quoted) != 1:
         return None
     at = _skip(text, text.index(quoted) + len(quoted))
     # What is no member but a value, of a member whose name is written with escapes, has no colon.
@@ -116,7 +121,9 @@ def _children(text: str, start: int) -> Iterator[tuple[str | int, int]]:
     while text[at] not in "}]":
         step: str | int = number
         if named:
-            step, at = _DECODER.raw_decode(text, at)
+            _, end = _DECODER.raw_decode(text, at)
+            step = json.loads(text[at:end].encode("latin-1").decode("utf-8", "surrogateescape"))
+            at = end
             at = _skip(text, _skip(text, at) + 1)  # behind the colon
         yield step, at
         _, end = _DECODER.raw_decode(text, at)

@@ -22,7 +22,7 @@ ARGUMENTS: Final = frozenset({"TOOL_CALL_ARGS", "TOOL_CALL_CHUNK"})
 
 
 def _is_run(value: Mapping[str, Any]) -> bool:
-    return value.get("type") in {"RUN_STARTED", "RUN_ERROR"}
+    return value.get("type") in ("RUN_STARTED", "RUN_ERROR")
 
 
 ag_ui: Final = JSONFormat(

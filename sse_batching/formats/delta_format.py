@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, ClassVar
 
 from .._framing import Event
 from .._merging._learning import delta_by
 from .._merging._rules import Rule
 from .._merging._runs import Delta
+from .._merging._values import parse_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,14 @@ class DeltaFormat:
                 raise TypeError(f"{name} must be a collection of strings; got {paths!r}")
             for path in paths:
                 _check_path(name, path)
-        named = [self.delta, *self.last, *self.join]
-        for at, path in enumerate(named):
-            for other in named[:at] + named[at + 1 :]:
-                if f"{other}.".startswith(f"{path}."):
-                    raise ValueError(f"delta, last and join must not overlap; got {path!r} twice")
+        named = [self.delta, *self.last, *self.join, *self.same]
+        for one, other in permutations(named, 2):
+            if is_within(one, other):
+                raise ValueError(
+                    f"delta, same, last and join must not overlap; got {one!r} and {other!r}"
+                )
+        if "type" in (*self.last, *self.join):
+            raise ValueError("last and join must not have 'type', which tells events apart")
         rule = Rule(
             delta=self.delta,
             event=self.event or "",
@@ -86,6 +91,12 @@ class DeltaFormat:
 
     def read(self, event: Event, value: Any) -> Delta | None:
         return delta_by(self._rules, event, value)
+
+
+def is_within(path: str, other: str) -> bool:
+    """Whether what is at the path is, or is a part of, what is at the other."""
+    outer = parse_path(other)
+    return parse_path(path)[: len(outer)] == outer
 
 
 def _check_path(name: str, path: str) -> None:

@@ -24,6 +24,7 @@ gemini: Final = JSONFormat(
     rules=(
         Rule(
             delta="candidates.0.content.parts.0.text",
+            ends=("error", "promptFeedback", "candidates.0.finishReason"),
             single=("candidates", "candidates.0.content.parts"),
             only={
                 "": ("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"),

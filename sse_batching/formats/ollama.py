@@ -16,6 +16,8 @@ def _rule(delta: str, only: Mapping[str, tuple[str, ...]]) -> Rule:
     return Rule(
         delta=delta,
         where={"done": False},
+        present=("model", "created_at"),
+        ends=("error",),
         only=only,
         last=("created_at",),
         join=("logprobs",),

@@ -38,10 +38,8 @@ def _rule(
         where={"object": "chat.completion.chunk", **(where or {})},
         single=("choices", *single),
         only=only,
-        empty=(
-            *("usage", "error", "x_groq", "moderation"),
-            *("choices.0.finish_reason", "choices.0.native_finish_reason", "choices.0.text"),
-        ),
+        ends=("error", "choices.0.finish_reason", "choices.0.native_finish_reason"),
+        empty=("usage", "x_groq", "moderation", "choices.0.text"),
         last=("created", "obfuscation", "p"),
         join=("choices.0.logprobs.content", "choices.0.logprobs.refusal", "choices.0.token_ids"),
         text=text,

@@ -49,7 +49,7 @@ def _text(event: Event) -> bytes:
 
 def _is_text(event: Event) -> bool:
     text = _text(event)
-    return event.plain and text != b"" and not text.startswith((b"{", b"["))
+    return event.plain and text != b"" and not text.lstrip().startswith((b"{", b"["))
 
 
 class _Run:

@@ -1,0 +1,90 @@
+"""What comes out of a `Merger`, for the tests that say rule by rule what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sse_batching import formats
+from sse_batching._merging import Format, Merger
+
+
+def compact(value: Any) -> str:
+    """JSON as the servers write it: without spaces, and with its characters as they are."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def sse(data: Mapping[str, Any] | str, *before: str, end: str = "\n") -> bytes:
+    """An event: its lines `before` the data, and the data, of which a string stays as it is."""
+    text = data if isinstance(data, str) else compact(data)
+    return "".join(f"{line}{end}" for line in [*before, f"data: {text}", ""]).encode()
+
+
+def typed(data: Mapping[str, Any]) -> bytes:
+    """An event whose name is the type of its data."""
+    return sse(data, f"event: {data['type']}")
+
+
+def line(data: Mapping[str, Any]) -> bytes:
+    """A line of newline-delimited JSON."""
+    return compact(data).encode() + b"\n"
+
+
+CHAT_OPENER: Final = sse({"object": "chat.completion.chunk", "choices": []})
+
+OPENERS: Final = {
+    "openai_chat": CHAT_OPENER,
+    "openai_chat_repeated_role": CHAT_OPENER,
+    "openai_completions": sse({"object": "text_completion", "choices": []}),
+    "openai_responses": typed({"type": "response.created"}),
+    "anthropic_messages": typed({"type": "message_start"}),
+    "ag_ui": sse({"type": "RUN_STARTED"}),
+    "vercel_ui": sse({"type": "start"}),
+    "gemini": sse({"candidates": []}),
+    "cohere_chat": typed({"type": "message-start"}),
+    "ollama": line({"model": "m", "created_at": "t", "done": False}),
+}
+"""An event of each format that makes it known, and is no delta."""
+
+
+def cut_before_its_end(event: bytes) -> tuple[bytes, bytes]:
+    """All of an event but its last line end, and that."""
+    size = 2 if event.endswith(b"\r\n") else 1
+    return event[:-size], event[-size:]
+
+
+def fed(merger: Merger, chunks: Iterable[bytes]) -> bytes:
+    """What one batch has, of these chunks."""
+    for chunk in chunks:
+        merger.add(chunk)
+    return merger.take()
+
+
+def merged(format: Format, *events: bytes, opener: bytes | None = None, **options: Any) -> bytes:
+    """What becomes of these events in one batch, after an opener of their format.
+
+    However they are cut into chunks: one event each; all at once; all but the first, whose like is
+    known by then; each in two halves; and each cut before its last line end.
+    """
+    opener = opener or OPENERS.get(format.name, b"data: opener\n\n")
+    ways = [
+        events,
+        [b"".join(events)],
+        [events[0], b"".join(events[1:])],
+        [part for event in events for part in (event[: len(event) // 2], event[len(event) // 2 :])],
+        [part for event in events for part in cut_before_its_end(event)],
+    ]
+    found = []
+    for chunks in ways:
+        merger = Merger([format], lines=format is formats.ollama, **options)
+        assert fed(merger, [opener]) == opener
+        found.append(fed(merger, chunks))
+        assert merger.held == 0
+    assert found[1:] == found[:-1], "it depends on how the events are cut into chunks"
+    return found[0]
+
+
+def is_left(format: Format, *events: bytes, **options: Any) -> bool:
+    """Whether these events are left as they are."""
+    return merged(format, *events, **options) == b"".join(events)

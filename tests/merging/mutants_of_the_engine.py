@@ -1,0 +1,309 @@
+"""Mutants of the engine: file, and for each rule that is broken what is changed to what."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
+    "_framing.py": [
+        ("a CRLF is one line end", r'rb"(?:\r\n|\n|\r(?!\n))"', r'rb"(?:\r\n|\n|\r)"'),
+        (
+            "a blank line may come in two chunks",
+            "max(0, len(held) - self._end_length)",
+            "len(held)",
+        ),
+        ("one space after the colon is no data", "(?:: ?(.*))?", "(?:: *(.*))?"),
+        (
+            "a byte order mark is no part of the first line",
+            "if block.startswith(BYTE_ORDER_MARK) else 0",
+            "if not block else 0",
+        ),
+        ("an event with two ids is not plain", "and field not in seen", "and True"),
+        (
+            "an event with retry is not plain",
+            'field in {b"event", b"id"}',
+            'field in {b"event", b"id", b"retry"}',
+        ),
+        (
+            "an event with a comment is not plain",
+            'field in {b"event", b"id"}',
+            'field in {b"event", b"id", b""}',
+        ),
+        (
+            "a block without data is no event",
+            "identifier, plain) if data else None",
+            "identifier, plain) if data or name else None",
+        ),
+    ],
+    "_merging/_values.py": [
+        (
+            "a number and a flag say something",
+            "or (isinstance(value, str | list | dict) and not value)",
+            "or not value",
+        ),
+        (
+            "of members of the same name the last counts",
+            "text.count(quoted) != 1",
+            "text.count(quoted) < 1",
+        ),
+    ],
+    "_merging/_rules.py": [
+        ("one choice, one part", "len(value) == 1", "len(value) >= 1"),
+        (
+            "what has to be there",
+            "all(find(value, path) is not MISSING for path in paths.present)",
+            "True",
+        ),
+        (
+            "what has to be empty",
+            "and all(says_nothing(find(value, path)) for path in paths.empty)",
+            "",
+        ),
+        (
+            "what has to be single",
+            "and all(_has_one(find(value, path)) for path in paths.single)",
+            "",
+        ),
+        (
+            "nothing but what is named",
+            "and all(_has_only(find(value, path), names) for path, names in paths.only)",
+            "",
+        ),
+        ("the name of the event", "(self.event is None or event.name == self.event)", "True"),
+        ("a delta is a string", "isinstance(find(value, paths.delta), str)", "True"),
+        (
+            "the values that tell a kind",
+            "and all(_is_one_of(find(value, path), wanted) for path, wanted in paths.where)",
+            "",
+        ),
+    ],
+    "_merging/_runs.py": [
+        ("the body of a string has whole escapes", "u[0-9a-fA-F]{4}", "u[0-9a-fA-F]+"),
+        ("the body of a string has no other escapes", r'["\\/bfnrt]', r'["\\/bfnrtx]'),
+        ("a number is one of JSON", "(?:0|[1-9][0-9]*)", "(?:[0-9]*)"),
+        ("a closing tag stands alone", '"</thinking>"', '"</thinkin>"'),
+        ("a tag stands alone", "if text in TAGS or not", "if not"),
+        (
+            "blank text begins no run",
+            "if text in TAGS or not (text or self._bodies)",
+            "if text in TAGS",
+        ),
+        (
+            "blank text may be amid a run",
+            "if text in TAGS or not (text or self._bodies)",
+            "if text in TAGS or not text",
+        ),
+        ("no tag comes of merging", "return self.size < LONGEST_TAG and", "return False and"),
+        ("tags may be escaped", r' or b"\\u" in body', ""),
+        (
+            "text that is not merged stands alone",
+            "return not body or bool(self._bodies)",
+            "return False",
+        ),
+        (
+            "the last event is the one that stays",
+            "self._parts = block, start, end, None",
+            "self._parts = self._last or block, start, end, None",
+        ),
+        (
+            "the last event is the one that stays, if it was parsed",
+            "self._parts = block, start, end, parts",
+            "self._parts = self._last or block, start, end, parts",
+        ),
+        (
+            "arrays are joined",
+            "if part is Part.ARRAY and elements:",
+            "if part is Part.ARRAY and elements and False:",
+        ),
+        (
+            "the elements of arrays keep their order",
+            'b",".join(elements[number])',
+            'b",".join(elements[number][::-1])',
+        ),
+        ("arrays count for the size", "self.size += len(elements) + 1", "self.size += 0"),
+        (
+            "what is not UTF-8 is no error",
+            "except ValueError:  # not UTF-8",
+            "except KeyError:  # not UTF-8",
+        ),
+        (
+            "tags are for text, not for arguments",
+            "if self._text and self._stands_alone(body):",
+            "if self._stands_alone(body):",
+        ),
+        (
+            "what follows a value is compared",
+            "return (start, end) if at == len(block) else (0, 0)",
+            "return start, end",
+        ),
+    ],
+    "_merging/_learning.py": [
+        (
+            "spaces before the last brace do not count",
+            'Span(offset + len(inside.rstrip(" ")), offset + len(inside))',
+            "Span(offset + len(inside), offset + len(inside))",
+        ),
+        ("null is no array", " and block[start] == ARRAY_BEGINS", ""),
+        ("ids may differ", "if event.id is not None", "if False"),
+    ],
+    "_merging/_merger.py": [
+        ("the first event is not merged", "delta = None if first", "delta = None if False"),
+        ("the first event does not wait", "return urgent or first or", "return urgent or"),
+        ("a merged event has a limit", "run.size + len(block) > self._max_merged_bytes", "False"),
+        (
+            "a merged event has a limit, though nothing is parsed",
+            "run.size + len(chunk) <= self._max_merged_bytes and",
+            "",
+        ),
+        (
+            "an event that is too large is not held",
+            "self._splitter.held >= self._max_event_bytes",
+            "False",
+        ),
+        ("the rest of a torn event is none", "self._torn = True", "self._torn = False"),
+        (
+            "what passes keeps its place",
+            "        self._end_run()\n        self._out.append(block)",
+            "        self._out.append(block)",
+        ),
+        (
+            "another kind of delta ends the run",
+            "        if not first:\n            self._end_run()\n",
+            "        if not first:\n",
+        ),
+        ("a comment does not wait", "return self.state is State.MERGING", "return False"),
+        (
+            "a comment waits where nothing is merged",
+            "return self.state is State.MERGING",
+            "return True",
+        ),
+        (
+            "what is no delta does not wait",
+            "return urgent or first or self.state is State.MERGING",
+            "return urgent or first",
+        ),
+        (
+            "an event of an unknown stream waits",
+            "return urgent or first or self.state is State.MERGING",
+            "return True",
+        ),
+        ("an unknown stream is given up", "if self._in_vain == STRANGERS and", "if False and"),
+        (
+            "a format of one's own is not given up",
+            "if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats)",
+            "if self._in_vain == STRANGERS",
+        ),
+        ("deltas that are never alike are given up", "if self._in_vain == LONERS:", "if False:"),
+        ("a stream is of one format", "if format.exclusive:", "if False:"),
+        (
+            "what is too deep is no error",
+            "except (ValueError, RecursionError):",
+            "except ValueError:",
+        ),
+        (
+            "what is no JSON is no error",
+            "except (ValueError, RecursionError):",
+            "except RecursionError:",
+        ),
+        ("an event with more than plain fields is not merged", "if not event.plain:", "if False:"),
+        ("JSON in several lines is left", "if len(event.data) != 1:", "if not event.data:"),
+        (
+            "after stop nothing is merged",
+            "        self._runs = []\n        self.state",
+            "        self.state",
+        ),
+        (
+            "what is held is released",
+            "        self.release()\n        self._end_run()",
+            "        self._end_run()",
+        ),
+        ("lines are no events", "LineSplitter() if lines else EventSplitter()", "EventSplitter()"),
+        ("a delta may be urgent", "run.urgent = urgent", "run.urgent = False"),
+        (
+            "a stream that is given up is watched",
+            "State.WATCHING if self._flush_on else",
+            "State.PASSING if self._flush_on else",
+        ),
+    ],
+    "_policy.py": [
+        ("another status", 'or start.get("status") != 200', ""),
+        (
+            "an encoded response",
+            'or header(headers, b"content-encoding") is not None\n        or',
+            "or",
+        ),
+        (
+            "a promised length",
+            '        or header(headers, b"content-length") is not None\n    ):',
+            "    ):",
+        ),
+        (
+            "Last-Event-ID",
+            'header(scope.get("headers", ()), b"last-event-id") is not None',
+            "False",
+        ),
+        ("starting_after", 'starting_after" in query', 'starting" in query'),
+        ("starting_after without a value", ", keep_blank_values=True", ""),
+        (
+            "the answer to GET is a replay",
+            'if not (format.get_is_replay and scope.get("method") == "GET")',
+            "if True",
+        ),
+        ("the answer to GET is a replay of some formats only", "format.get_is_replay and ", ""),
+        (
+            "the header of a format",
+            "and (format.header is None or header(headers, format.header) is not None)",
+            "",
+        ),
+        ("lines of JSON", 'lines=kind == b"application/x-ndjson"', "lines=False"),
+        (
+            "other media types",
+            'kind not in {b"text/event-stream", b"application/x-ndjson"}',
+            "not kind",
+        ),
+    ],
+    "_coalescing.py": [
+        ("what is urgent is due", "return urgent or self.size", "return self.size"),
+        (
+            "what joins may be urgent",
+            "return self._merger.add(chunk)",
+            "self._merger.add(chunk)\n        return False",
+        ),
+        (
+            "what is held is not sent",
+            "self.bytes_taken += self.size - held",
+            "self.bytes_taken += self.size",
+        ),
+        (
+            "what is held is not lost with a write",
+            "self._fly(self.size - held)",
+            "self._fly(self.size)",
+        ),
+        ("what is held stays buffered", "self.size = held", "self.size = 0"),
+        (
+            "an empty first chunk sends the headers",
+            "if not merger.ready and chunk:",
+            "if not merger.ready:",
+        ),
+    ],
+    "_writing.py": [
+        ("a flush releases what is held", "self._coalescer.release(self._time())", "pass"),
+    ],
+    "_stream.py": [
+        ("batching that is off merges nothing", "self.coalescer.stop_merging()", "pass"),
+        (
+            "what joins may be urgent",
+            "if coalescer.join(body, size, now):",
+            "if coalescer.join(body, size, now) and False:",
+        ),
+    ],
+    "_options.py": [
+        ("merge", "not isinstance(item, Format):", "False:"),
+        ("flush_on", 'raise ValueError(f"flush_on must name events; got {item!r} in it")', "pass"),
+        (
+            "max_merged_bytes",
+            '_check_size("max_merged_bytes", self.max_merged_bytes, least=1)',
+            "pass",
+        ),
+    ],
+}

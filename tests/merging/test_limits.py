@@ -1,0 +1,142 @@
+"""How much is merged, and how long it is held: sizes, and events that are not complete."""
+
+from __future__ import annotations
+
+import pytest
+
+from sse_batching import formats
+from sse_batching._merging import Merger
+from sse_batching._merging._merger import State
+from tests.merging.merged import fed, is_left, merged, sse
+
+FORMAT = formats.DeltaFormat(join=("list",))
+
+
+def delta(text: str, *before: str, **more: object) -> bytes:
+    return sse({"delta": text, **more}, *before)
+
+
+def opened(*, max_event_bytes: int = 65_536) -> Merger:
+    """A merger whose first event has gone out, of a stream that it knows."""
+    merger = Merger([FORMAT], max_event_bytes=max_event_bytes)
+    fed(merger, [delta("opener")])
+    return merger
+
+
+# Sizes.
+
+
+def test_a_merged_event_has_at_most_so_many_bytes() -> None:
+    """A run that would be larger becomes several events, as large as can be."""
+    limit = len(delta("abcd"))
+    found = merged(FORMAT, *(delta(text) for text in "abcdefghij"), max_merged_bytes=limit)
+    sizes = [len(event) + 2 for event in found.split(b"\n\n")[:-1]]
+    assert max(sizes) <= limit
+    assert len(sizes) < 10
+    assert b"".join(part[len(b'data: {"delta":"') : -2] for part in found.split(b"\n\n")) == (
+        b"abcdefghij"
+    )
+
+
+def test_joined_arrays_count_too() -> None:
+    """The limit is for the event, not for its text."""
+    events = [delta("a", list=[number] * 20) for number in range(10)]
+    found = merged(FORMAT, *events, max_merged_bytes=3 * len(events[0]))
+    assert len(found.split(b"\n\n")) > 3
+    assert max(map(len, found.split(b"\n\n"))) < 3 * len(events[0])
+
+
+def test_an_event_that_is_larger_by_itself_passes() -> None:
+    """Nothing is cut."""
+    assert is_left(FORMAT, delta("a"), delta("b" * 100), delta("c"), max_merged_bytes=50)
+
+
+def test_an_event_that_is_too_large_to_be_held_ends_the_merging() -> None:
+    """It passes as it comes, and so does all that follows: nothing is lost, nothing waits."""
+    merger = opened(max_event_bytes=100)
+    chunks = [delta("a"), delta("b"), b'data: {"delta":"' + b"c" * 90, b"d", b'"}\n\n', delta("e")]
+    for chunk in chunks:
+        merger.add(chunk)
+    assert (merger.state, merger.held) == (State.PASSING, 0)
+    assert merger.take() == delta("ab") + b"".join(chunks[2:])
+
+
+# What is not complete.
+
+
+def test_an_event_that_is_not_complete_is_held() -> None:
+    """There is nothing to take, and then it is an event like any other."""
+    merger = opened()
+    merger.add(delta("a")[:-1])
+    assert (merger.ready, merger.held) == (False, len(delta("a")) - 1)
+    merger.add(b"\n" + delta("b"))
+    assert (merger.ready, merger.held) == (True, 0)
+    assert merger.take() == delta("ab")
+
+
+def test_what_is_held_can_be_released() -> None:
+    """It comes behind what was complete, as it is."""
+    merger = opened()
+    merger.add(delta("a") + delta("b") + b"data: hal")
+    merger.release()
+    assert (merger.ready, merger.held) == (True, 0)
+    assert merger.take() == delta("ab") + b"data: hal"
+
+
+TORN = sse("torn", "event: token", "id: 7")
+
+
+@pytest.mark.parametrize("cut", range(1, len(TORN)))
+def test_the_rest_of_a_released_event_is_not_merged_with_others(cut: int) -> None:
+    """Its beginning is out already: as an event of its own it would say something else."""
+    chunks = [TORN[:cut], TORN[cut:], sse("next"), sse("last", "id: 8")]
+    merger = Merger([formats.PlainText()])
+    fed(merger, [sse("opener"), sse("known")])
+    merger.add(chunks[0])
+    merger.release()
+    assert fed(merger, chunks[1:]) == b"".join(chunks)
+
+
+@pytest.mark.parametrize("cut", range(1, len(delta("b", "event: token"))))
+def test_the_rest_of_a_released_json_event_is_not_merged_with_others(cut: int) -> None:
+    """The same, of events with JSON as their data."""
+    event = delta("b", "event: token")
+    merger = opened()
+    fed(merger, [delta("known")])
+    merger.add(event[:cut])
+    merger.release()
+    assert fed(merger, [event[cut:], delta("c")]) == event + delta("c")
+
+
+def test_nothing_is_ready_when_all_was_taken() -> None:
+    """And taking nothing gives nothing."""
+    merger = opened()
+    assert (merger.ready, merger.take()) == (False, b"")
+    merger.add(delta("a"))
+    assert merger.ready
+    merger.take()
+    assert not merger.ready
+
+
+def test_after_stop_all_passes() -> None:
+    """What was pending is merged, what was held is released, and nothing is looked at again."""
+    merger = opened()
+    merger.add(delta("a") + delta("b") + b"data: ")
+    merger.stop()
+    rest = [b"half\n\n", delta("c"), delta("d")]
+    assert [merger.add(chunk) for chunk in rest] == [False] * 3
+    assert merger.take() == delta("ab") + b"data: " + b"".join(rest)
+
+
+def test_after_stop_nothing_is_merged_though_the_like_of_it_was() -> None:
+    """Also if nothing was held."""
+    merger = opened()
+    fed(merger, [delta("a"), delta("b")])
+    merger.stop()
+    assert fed(merger, [delta("c"), delta("d")]) == delta("c") + delta("d")
+
+
+def test_without_a_format_nothing_is_merged() -> None:
+    """There may still be events that must not wait."""
+    merger = Merger([], flush_on=("x",))
+    assert fed(merger, [delta("a")] * 5) == delta("a") * 5

@@ -1,0 +1,122 @@
+"""Events of bare text: what is merged, by whom it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from sse_batching import formats
+from tests.merging.merged import is_left, merged, sse
+from tests.support import event_stream
+
+PLAIN = formats.PlainText()
+
+
+def texts(stream: bytes) -> list[str]:
+    return [event.data for event in event_stream.parse(stream)]
+
+
+def test_text_is_merged() -> None:
+    """`data: Hello` and `data:  world` make `data: Hello world`: one space is not of the text."""
+    assert merged(PLAIN, sse("Hello"), sse(" world")) == sse("Hello world")
+    assert merged(PLAIN, *[sse("a")] * 50) == sse("a" * 50)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "joined"),
+    [
+        pytest.param(b"data:a\n\n", b"data:b\n\n", b"data: ab\n\n", id="no-space"),
+        pytest.param(b"data: a\n\n", b"data:b\n\n", b"data: ab\n\n", id="a-space-in-one"),
+        pytest.param(b"data:  a\n\n", b"data:  b\n\n", b"data:  a b\n\n", id="two-spaces"),
+        pytest.param(b"data:  \n\n", b"data:  \n\n", b"data:   \n\n", id="nothing-but-spaces"),
+        pytest.param(
+            b"data: a\ndata: b\n\n", b"data: c\n\n", b"data: a\ndata: bc\n\n", id="lines-first"
+        ),
+        pytest.param(
+            b"data: a\n\n",
+            b"data: b\ndata:\ndata: c\n\n",
+            b"data: ab\ndata: \ndata: c\n\n",
+            id="last",
+        ),
+        pytest.param(b"data\ndata\n\n", b"data: a\n\n", b"data: \ndata: a\n\n", id="a-line-end"),
+        pytest.param(
+            b"id: 1\ndata: a\n\n", b"data: b\nid: 2\n\n", b"data: ab\nid: 2\n\n", id="the-last-id"
+        ),
+        pytest.param(
+            b"event: x\r\ndata: a\r\n\r\n",
+            b"event: x\r\ndata: b\r\n\r\n",
+            b"event: x\r\ndata: ab\r\n\r\n",
+            id="crlf",
+        ),
+        pytest.param(b"data: a\n\n", b"\ndata: b\n\n", b"\ndata: ab\n\n", id="a-blank-line-first"),
+    ],
+)
+def test_text_stays_what_it_is(first: bytes, last: bytes, joined: bytes) -> None:
+    """However it is written, over one line or several: a reader who joins it gets the same."""
+    assert merged(PLAIN, first, last) == joined
+    assert "".join(texts(joined)) == "".join(texts(first + last))
+
+
+@pytest.mark.parametrize(
+    "data", ['{"a":1}', "[1]", "[DONE]", "[END]", "{", " {", "  [DONE]", ""], ids=repr
+)
+def test_what_looks_like_something_else_is_left(data: str) -> None:
+    """JSON, a sentinel, or nothing: nobody can tell what joining it would mean."""
+    assert is_left(PLAIN, sse("a"), sse(data), sse(data), sse("b"))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        pytest.param(sse("a", "event: x"), sse("b", "event: y"), id="another-name"),
+        pytest.param(sse("a", "event: x"), sse("b"), id="a-name-less"),
+        pytest.param(sse("a"), sse("b", "event: x"), id="a-new-name"),
+        pytest.param(sse("a", "id: 1"), sse("b"), id="an-id-less"),
+        pytest.param(sse("a"), sse("b", "id: 1"), id="a-new-id"),
+        pytest.param(sse("a", "retry: 1"), sse("b", "retry: 1"), id="retry"),
+        pytest.param(sse("a", ": x"), sse("b", ": x"), id="comments"),
+        pytest.param(sse("a", "new: x"), sse("b", "new: x"), id="unknown-fields"),
+        pytest.param(sse("a", "id: 1"), sse("b", "id: \0"), id="an-id-that-counts-for-nothing"),
+    ],
+)
+def test_other_fields_forbid(first: bytes, last: bytes) -> None:
+    """Only events of one type, with the same fields, are pieces of one text."""
+    assert is_left(PLAIN, first, last)
+
+
+@pytest.mark.parametrize("barrier", [b": ping\n\n", b"retry: 1\n\n", b"id: 4\n\n", b"data\n\n"])
+def test_what_is_no_text_stands_between(barrier: bytes) -> None:
+    """Comments and the like keep their places."""
+    assert merged(PLAIN, sse("a"), sse("b"), barrier, sse("c"), sse("d")) == (
+        sse("ab") + barrier + sse("cd")
+    )
+
+
+def test_no_line_end_is_lost_though_a_chunk_ends_amid_it() -> None:
+    """The LF of a CRLF that was cut belongs to the event before: it stays where it is."""
+    chunks = [b"data: a\r\n\r", b"\ndata: b\r\n\r\n", b"data: c\r\n\r\n"]
+    found = merged(PLAIN, *chunks)
+    assert b"\r\n\r\n" in found
+    assert "".join(texts(found)) == "abc"
+
+
+def test_bytes_that_are_no_utf_8_stay() -> None:
+    """Also a character that is cut in two."""
+    assert merged(PLAIN, b"data: \xc3\n\n", b"data: \xa9\xff\n\n") == b"data: \xc3\xa9\xff\n\n"
+
+
+def test_a_byte_order_mark_amid_the_stream_loses_no_text() -> None:
+    """There it makes a field of another name, and no event comes of it."""
+    events = [sse("a"), b"\xef\xbb\xbfdata: b\n\n", sse("c")]
+    assert is_left(PLAIN, *events)
+
+
+def test_a_merged_text_has_at_most_so_many_bytes() -> None:
+    """A longer one becomes several events."""
+    found = merged(PLAIN, *[sse("abc")] * 50, max_merged_bytes=40)
+    assert max(len(event) for event in found.split(b"\n\n")) <= 40
+    assert "".join(texts(found)) == "abc" * 50
+
+
+def test_plain_text_is_no_part_of_auto() -> None:
+    """Nothing tells that two events may be joined, but the word of the one who asks for it."""
+    assert not any(isinstance(format, formats.PlainText) for format in formats.auto)

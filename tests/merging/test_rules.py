@@ -1,0 +1,297 @@
+"""What holds for every format: which events are merged, into what, and what must not wait."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sse_batching import formats
+from sse_batching._merging import Merger
+from sse_batching._merging._merger import LONERS, STRANGERS, State
+from tests.merging.merged import fed, is_left, merged, sse
+
+FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
+
+
+def delta(text: str, *before: str, **more: object) -> bytes:
+    return sse({"delta": text, **more}, *before)
+
+
+def opened(*, flush_on: tuple[str, ...] = ()) -> Merger:
+    """A merger whose first event has gone out, of a stream that it knows."""
+    merger = Merger([FORMAT], flush_on=flush_on)
+    fed(merger, [delta("opener")])
+    return merger
+
+
+# What a merge is.
+
+
+def test_adjacent_deltas_become_one_event() -> None:
+    """Their texts are joined, in order, however many they are."""
+    assert merged(FORMAT, *(delta(f" {n}") for n in range(100))) == delta(
+        "".join(f" {n}" for n in range(100))
+    )
+
+
+def test_the_merged_event_is_the_last_with_the_text_of_all() -> None:
+    """What may differ is as in the last event: of a number, a time, an id the last one counts."""
+    first, last = delta("a", "id: 1", n=1), delta("b", "id: 2", n=2)
+    assert merged(FORMAT, first, last) == delta("ab", "id: 2", n=2)
+
+
+def test_the_first_event_is_never_merged() -> None:
+    """It goes out at once and as it is: it is what the reader waits for, and some clients take
+    fields from it that they never look at again."""
+    merger = Merger([FORMAT])
+    assert merger.add(delta("a"))
+    assert fed(merger, [delta("b"), delta("c")]) == delta("a") + delta("bc")
+
+
+def test_a_comment_is_no_first_event() -> None:
+    """The first event with data passes, though a comment came before it."""
+    merger = Merger([FORMAT])
+    assert fed(merger, [b": hello\n\n", delta("a"), delta("b"), delta("c")]) == (
+        b": hello\n\n" + delta("a") + delta("bc")
+    )
+
+
+def test_what_has_been_taken_is_not_merged_with_what_comes() -> None:
+    """A batch is closed when it is taken."""
+    merger = opened()
+    assert [fed(merger, [delta("a"), delta("b")]), fed(merger, [delta("c")])] == [
+        delta("ab"),
+        delta("c"),
+    ]
+
+
+def test_only_adjacent_events_are_merged() -> None:
+    """Deltas of several keys that take turns keep their order, each as it is."""
+    events = [delta("abcdef"[n], key=n % 2) for n in range(6)]
+    assert is_left(FORMAT, *events)
+
+
+def test_deltas_of_several_keys_are_merged_with_their_neighbours() -> None:
+    """As often as the key changes, and though the other key was known before."""
+    runs = [delta("a", key=1), delta("b", key=1), delta("c", key=2), delta("d", key=2)]
+    joined = delta("ab", key=1) + delta("cd", key=2)
+    assert merged(FORMAT, *runs, *runs) == joined + joined
+
+
+def test_more_keys_than_are_remembered_are_merged_all_the_same() -> None:
+    """An event of a kind that was forgotten is looked at anew."""
+    runs = [delta(text, key=key) for key in range(10) for text in "ab"]
+    joined = b"".join(delta("ab", key=key) for key in range(10))
+    assert merged(FORMAT, *runs, *runs) == joined + joined
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        pytest.param(delta("a", new=1), delta("b", new=2), id="another-value"),
+        pytest.param(delta("a"), delta("b", new=1), id="a-new-member"),
+        pytest.param(delta("a", new=None), delta("b"), id="a-member-less"),
+        pytest.param(delta("a", new=1), delta("b", new=True), id="another-kind-of-value"),
+        pytest.param(delta("a", n=1), delta("b"), id="a-last-value-less"),
+        pytest.param(delta("a"), delta("b", n=1), id="a-new-last-value"),
+        pytest.param(delta("a", n=1), delta("b", n="1"), id="a-last-value-of-another-kind"),
+        pytest.param(delta("a", list=[]), delta("b"), id="an-array-less"),
+        pytest.param(delta("a", list=None), delta("b", list=[1]), id="null-and-an-array"),
+        pytest.param(delta("a", list=[1]), delta("b", list=None), id="an-array-and-null"),
+        pytest.param(sse('{"delta":"a"}'), sse('{"delta": "b"}'), id="another-way-of-writing-it"),
+        pytest.param(sse('{"n":1,"delta":"a"}'), delta("b", n=1), id="another-order"),
+        pytest.param(delta("a"), b'data:{"delta":"b"}\n\n', id="no-space-after-the-colon"),
+        pytest.param(delta("a"), sse({"delta": "b"}, end="\r\n"), id="other-line-ends"),
+        pytest.param(delta("a", "id: 1"), delta("b"), id="an-id-less"),
+        pytest.param(delta("a"), delta("b", "id: 1"), id="a-new-id"),
+    ],
+)
+def test_whatever_else_differs_forbids(first: bytes, last: bytes) -> None:
+    """What is not known to be of no account is never merged away."""
+    assert is_left(FORMAT, first, last)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [("a", "b"), ("a", "message"), ("message", "a"), ("a", "a ")]
+)
+def test_another_name_forbids(first: str, last: str) -> None:
+    """Clients hand events of one name to one listener."""
+    events = [delta("a", f"event: {first}"), delta("b", f"event: {last}")]
+    for name in (first, last):
+        assert is_left(formats.DeltaFormat(event=name), *events)
+
+
+def test_a_name_that_is_missing_is_another_name() -> None:
+    """In either order."""
+    named = formats.DeltaFormat(event="token")
+    assert is_left(named, delta("a", "event: token"), delta("b"))
+    assert is_left(named, delta("a"), delta("b", "event: token"))
+
+
+def test_the_order_of_the_fields_stays() -> None:
+    """The name before the data or behind it, as it came; one who changes it is not merged."""
+    format = formats.DeltaFormat(event="token")
+    behind = [b'data: {"delta":"%b"}\nevent: token\n\n' % text for text in (b"a", b"b", b"ab")]
+    assert merged(format, *behind[:2]) == behind[2]
+    assert is_left(format, behind[0], delta("b", "event: token"))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+def test_line_ends_stay_as_they_are(end: str) -> None:
+    """Also of the blank line: clients look for the ones they know."""
+    a, b, ab = (sse({"delta": text}, end=end) for text in ("a", "b", "ab"))
+    assert merged(FORMAT, a, b) == ab
+
+
+@pytest.mark.parametrize("spaces", [(0, 0), (0, 15), (15, 0), (3, 4)])
+def test_spaces_before_the_last_brace_do_not_count(spaces: tuple[int, int]) -> None:
+    """Anthropic pads its events so; the merged one is padded as the last was."""
+    first, last, joined = (
+        sse(f'{{"delta":"{text}"{" " * count}}}')
+        for text, count in zip(("a", "b", "ab"), (*spaces, spaces[1]), strict=True)
+    )
+    assert merged(FORMAT, first, last) == joined
+
+
+def test_arrays_are_joined_as_the_text_is() -> None:
+    """Empty and not, in any order."""
+    events = [delta("abcde"[n], list=value) for n, value in enumerate([[], [1], [], [2, [3]], []])]
+    assert merged(FORMAT, *events) == delta("abcde", list=[1, 2, [3]])
+
+
+def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
+    """The second one: that is what JSON parsers take."""
+    first, last, joined = (sse(f'{{"delta":"x","delta":"{text}"}}') for text in ("a", "b", "ab"))
+    assert merged(FORMAT, first, last) == joined
+    assert is_left(FORMAT, sse('{"delta":"x","delta":"a"}'), sse('{"delta":"y","delta":"b"}'))
+
+
+# What stands between two deltas.
+
+
+@pytest.mark.parametrize(
+    "barrier",
+    [
+        pytest.param(b": a comment\n\n", id="comment"),
+        pytest.param(b":\n\n", id="empty-comment"),
+        pytest.param(b"retry: 5\n\n", id="retry"),
+        pytest.param(b"id: 7\n\n", id="id-alone"),
+        pytest.param(b"event: x\n\n", id="name-alone"),
+        pytest.param(b"data: [DONE]\n\n", id="done"),
+        pytest.param(b"data\n\n", id="empty-data"),
+        pytest.param(b'data: {"other":1}\n\n', id="another-event"),
+        pytest.param(b'data: {"delta":1}\n\n', id="a-delta-that-is-no-text"),
+        pytest.param(b'data: {"delta":null}\n\n', id="a-delta-that-is-null"),
+        pytest.param(b'data: {"delta":\ndata: "x"}\n\n', id="several-lines-of-data"),
+        pytest.param(b'data: {"delta":"x"}\ndata: x\n\n', id="a-delta-and-a-line-more"),
+        pytest.param(b': comment\ndata: {"delta":"x"}\n\n', id="a-comment-in-the-event"),
+        pytest.param(b'retry: 5\ndata: {"delta":"x"}\n\n', id="retry-in-the-event"),
+        pytest.param(b'new: 5\ndata: {"delta":"x"}\n\n', id="an-unknown-field"),
+        pytest.param(b'id: 1\nid: 2\ndata: {"delta":"x"}\n\n', id="two-ids"),
+    ],
+)
+def test_what_is_no_plain_delta_stands_between_two(barrier: bytes) -> None:
+    """It keeps its place and its bytes, and so do the deltas around it; two of it, too. And
+    nothing of it waits: it is due with what was pending before it."""
+    assert is_left(FORMAT, delta("a"), barrier, delta("b"), barrier, barrier, delta("c"))
+    merger = opened()
+    assert [merger.add(delta("a")), merger.add(barrier)] == [False, True]
+    assert merger.take() == delta("a") + barrier
+
+
+def test_text_that_is_not_merged_may_wait_as_any_chunk() -> None:
+    """What is added up, as a delta is, is nothing that a reader waits for."""
+    merger = Merger([formats.openai_chat])
+    chunk = '{"object":"chat.completion.chunk","choices":[{"delta":{"role":"x","content":"a"}}]}'
+    assert [merger.add(sse(chunk)) for _ in range(3)] == [True, False, False]
+    assert merger.take() == sse(chunk) * 3
+
+
+def test_in_an_unknown_stream_nothing_is_urgent_but_the_first_event() -> None:
+    """A stream that is not merged is batched as it always was."""
+    merger = Merger([formats.openai_chat])
+    chunks = [sse("1"), sse("2"), b": comment\n\n", delta("x")]
+    assert [merger.add(chunk) for chunk in chunks] == [True, False, False, False]
+
+
+def test_an_unknown_stream_is_given_up_after_some_events() -> None:
+    """Then it costs nothing more: not even an event that is cut in two is held."""
+    merger = Merger([formats.openai_chat])
+    events = [sse(str(number)) for number in range(STRANGERS)]
+    for event in events[:-1]:
+        merger.add(event)
+    assert merger.state is State.LOOKING
+    merger.add(events[-1] + b"data: h")
+    assert (merger.state, merger.held) == (State.PASSING, 0)
+    merger.add(b"alf\n")
+    assert merger.take() == b"".join(events) + b"data: half\n"
+
+
+def test_a_stream_that_is_given_up_is_still_looked_at_for_what_must_not_wait() -> None:
+    """If the app has named such events."""
+    merger = Merger([formats.openai_chat], flush_on=("now",))
+    fed(merger, [sse(str(number)) for number in range(STRANGERS)])
+    assert merger.state is State.WATCHING
+    assert [merger.add(sse("1")), merger.add(sse("1", "event: now"))] == [False, True]
+
+
+def test_a_stream_whose_deltas_are_never_alike_is_given_up() -> None:
+    """Nothing would be merged there, however long one looked."""
+    merger = Merger([FORMAT])
+    events = [delta("a", key=number) for number in range(LONERS + 1)]
+    assert fed(merger, events[:-1]) == b"".join(events[:-1])
+    before = merger.state
+    assert fed(merger, events[-1:]) == events[-1]
+    assert (before, merger.state) == (State.MERGING, State.PASSING)
+
+
+def test_a_format_of_ones_own_is_never_given_up() -> None:
+    """Its deltas may come late, among other events."""
+    assert merged(FORMAT, *[sse("x")] * 50, delta("a"), delta("b")).endswith(delta("ab"))
+
+
+def test_the_format_that_is_seen_first_is_that_of_the_stream() -> None:
+    """Events in the form of another format are none of it: they pass."""
+    chat = '{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"}}]}'
+    merger = Merger(formats.auto)
+    fed(merger, [sse({"type": "RUN_STARTED"})])
+    assert fed(merger, [sse(chat)] * 2) == sse(chat) * 2
+
+
+# Events that must not wait.
+
+
+def test_an_event_can_be_urgent_by_its_name_or_its_type() -> None:
+    """`flush_on` names events by their `event` field, or the `type` in their JSON."""
+    for event in (sse("x", "event: now"), sse({"type": "now"}), delta("x", type="now")):
+        assert Merger([FORMAT], flush_on=("now",)).add(event)
+        merger = Merger([], flush_on=("now",))
+        assert [merger.add(sse("x")), merger.add(event)] == [True, True]
+
+
+def test_a_delta_can_be_urgent_and_is_merged_all_the_same() -> None:
+    """It takes what was pending along: in one event, if they are alike. Also the next of its kind,
+    which is known by then."""
+    merger = opened(flush_on=("now",))
+    for _ in range(3):
+        assert not merger.add(delta("a", type="later"))
+        assert merger.add(delta("b", type="now"))
+        assert merger.add(delta("c", type="now"))
+        assert merger.take() == delta("a", type="later") + delta("bc", type="now")
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+def test_an_urgent_type_may_be_of_any_language(escaped: bool) -> None:
+    """However its JSON is written."""
+    merger = Merger([], flush_on=("größer",))
+    fed(merger, [sse("opener")])
+    assert merger.add(sse(json.dumps({"type": "größer"}, ensure_ascii=escaped)))
+
+
+def test_the_type_of_an_urgent_event_may_be_one_that_differs() -> None:
+    """Then it is of another kind, and looked at."""
+    merger = Merger([formats.DeltaFormat()], flush_on=("now",))
+    fed(merger, [delta("opener", type="x")])
+    found = [merger.add(delta("a", type=kind)) for kind in ("x", "x", "now", "x")]
+    assert found == [False, False, True, False]

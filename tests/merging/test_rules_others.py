@@ -1,0 +1,235 @@
+"""Gemini, Cohere and Ollama: what is merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from sse_batching import formats
+from sse_batching._merging import Merger
+from sse_batching._merging._merger import State
+from tests.merging.merged import is_left, line, merged, sse, typed
+
+GEMINI, COHERE, OLLAMA = formats.gemini, formats.cohere_chat, formats.ollama
+
+# Gemini.
+
+
+def answer(
+    text: str,
+    part: Mapping[str, Any] | None = None,
+    candidate: Mapping[str, Any] | None = None,
+    **top: Any,
+) -> bytes:
+    """`part`, `candidate`, `top`: what each has besides."""
+    content = {"parts": [{"text": text, **(part or {})}], "role": "model"}
+    fields = {"candidates": [{"content": content, **(candidate or {})}], **top}
+    return sse(fields, end="\r\n")
+
+
+def test_gemini_text_is_merged() -> None:
+    """With the CRLF of its lines; the last running total counts."""
+    usage = [{"totalTokenCount": 1}, {"totalTokenCount": 2, "thoughtsTokenCount": 1}]
+    chunks = [answer("a", usageMetadata=usage[0]), answer("b", usageMetadata=usage[1])]
+    assert merged(GEMINI, *chunks) == answer("ab", usageMetadata=usage[1])
+
+
+@pytest.mark.parametrize(
+    ("part", "candidate", "top"),
+    [
+        ({"thought": True}, {"index": 0}, {"modelVersion": "m", "responseId": "r"}),
+        ({}, {}, {"createTime": "t"}),
+        ({}, {"finishReason": None}, {}),
+    ],
+    ids=str,
+)
+def test_gemini_members_that_are_equal_do_not_hinder(part: Any, candidate: Any, top: Any) -> None:
+    """If they are known to be nothing but what tells events apart, or say nothing."""
+    a, b, ab = (answer(text, part, candidate, **top) for text in ("a", "b", "ab"))
+    assert merged(GEMINI, a, b) == ab
+
+
+@pytest.mark.parametrize(
+    ("part", "candidate", "top"),
+    [
+        ({"thought": False}, {}, {}),
+        ({}, {"index": 1}, {}),
+        ({}, {}, {"modelVersion": "m"}),
+        ({}, {}, {"responseId": "r"}),
+        ({}, {}, {"usageMetadata": {}}),
+    ],
+    ids=str,
+)
+def test_gemini_members_that_differ_forbid(part: Any, candidate: Any, top: Any) -> None:
+    """A thought is no answer; and what is there in one alone differs."""
+    other = answer("b", {"thought": True}, {"index": 0}, modelVersion="n", responseId="s")
+    assert is_left(GEMINI, answer("a", part, candidate, **top), other)
+
+
+@pytest.mark.parametrize(
+    ("part", "candidate", "top"),
+    [
+        ({"thoughtSignature": "x"}, {}, {}),
+        ({"functionCall": {"name": "f"}}, {}, {}),
+        ({"inlineData": {"data": "x"}}, {}, {}),
+        ({"executableCode": {"code": "x"}}, {}, {}),
+        ({}, {"finishReason": "STOP"}, {}),
+        ({}, {"groundingMetadata": {"x": 1}}, {}),
+        ({}, {"citationMetadata": {"x": 1}}, {}),
+        ({}, {"safetyRatings": [{}]}, {}),
+        ({}, {"content": {"parts": [{"text": "a"}], "new": 1}}, {}),
+        ({}, {"content": {"parts": [{"text": "a"}, {"text": "b"}]}}, {}),
+        ({}, {}, {"promptFeedback": {"x": 1}}),
+        ({}, {}, {"new": 1}),
+        ({}, {}, {"candidates": [{"content": {"parts": [{"text": "a"}]}}] * 2}),
+    ],
+    ids=str,
+)
+def test_gemini_answers_with_more_than_text_are_left(part: Any, candidate: Any, top: Any) -> None:
+    """Each is handed to the app by itself, so nothing may be merged away."""
+    assert is_left(GEMINI, *[answer("a", part, candidate, **top)] * 2)
+
+
+@pytest.mark.parametrize(
+    "opener",
+    [
+        {"candidates": []},
+        {"usageMetadata": {}, "responseId": "r"},
+        {"usageMetadata": {}, "modelVersion": "m"},
+    ],
+    ids=str,
+)
+def test_gemini_is_known_by_what_it_says(opener: Any) -> None:
+    """The first event may have no answer in it."""
+    assert merged(GEMINI, answer("a"), answer("b"), opener=sse(opener)) == answer("ab")
+
+
+def test_gemini_is_not_known_by_its_usage_alone() -> None:
+    """Others may have a member of that name."""
+    merger = Merger([GEMINI])
+    merger.add(sse({"usageMetadata": {}}))
+    assert merger.state is State.LOOKING
+
+
+def test_a_gemini_error_is_left() -> None:
+    """It is no answer."""
+    error = sse({"error": {"code": 500}}, end="\r\n")
+    assert merged(GEMINI, answer("a"), answer("b"), error) == answer("ab") + error
+
+
+# Cohere.
+
+
+def delta(message: Mapping[str, Any], kind: str = "content-delta", **more: Any) -> bytes:
+    return typed({"type": kind, "index": 0, "delta": {"message": message}, **more})
+
+
+COHERE_DELTAS = [
+    ("content-delta", lambda text: {"content": {"text": text}}),
+    ("content-delta", lambda text: {"content": {"thinking": text}}),
+    ("tool-plan-delta", lambda text: {"tool_plan": text}),
+    ("tool-call-delta", lambda text: {"tool_calls": {"function": {"arguments": text}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "message"), COHERE_DELTAS)
+def test_cohere_deltas_are_merged(kind: str, message: Any) -> None:
+    """Text, thoughts, plans and arguments; not of another index, and not with logprobs."""
+    a, b, ab = (delta(message(text), kind) for text in ("a", "b", "ab"))
+    assert merged(COHERE, a, b) == ab
+    assert is_left(COHERE, a, delta(message("b"), kind, index=1))
+    assert is_left(COHERE, *[delta(message("a"), kind, logprobs={"token_ids": [1]})] * 2)
+    assert is_left(COHERE, *[delta(message("a"), "another-delta")] * 2)
+    assert is_left(COHERE, delta(message("<think>"), kind), b) is (kind != "tool-call-delta")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("content-delta", {"content": {"text": "a", "thinking": "b"}}),
+        ("content-delta", {"content": {"text": "a", "new": 1}}),
+        ("tool-plan-delta", {"tool_plan": "a", "new": 1}),
+        ("tool-call-delta", {"tool_calls": {"function": {"arguments": "a", "name": "f"}}}),
+        ("content-start", {"content": {"text": "a"}}),
+    ],
+    ids=str,
+)
+def test_cohere_events_with_more_are_left(kind: str, message: Mapping[str, Any]) -> None:
+    """Two texts at once, an opener, or what is not known."""
+    assert is_left(COHERE, *[delta(message, kind)] * 2)
+
+
+# Ollama.
+
+
+def said(fields: Mapping[str, Any], time: str = "t1", **more: Any) -> bytes:
+    return line({"model": "m", "created_at": time, **fields, "done": False, **more})
+
+
+def chat(content: str, **message: Any) -> Mapping[str, Any]:
+    return {"message": {"role": "assistant", "content": content, **message}}
+
+
+def thinking(text: str) -> Mapping[str, Any]:
+    return {"message": {"role": "assistant", "content": "", "thinking": text}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        chat,
+        thinking,
+        lambda text: {"response": text},
+        lambda text: {"response": "", "thinking": text},
+    ],
+    ids=["chat", "chat-thinking", "generate", "generate-thinking"],
+)
+def test_ollama_lines_are_merged(fields: Any) -> None:
+    """Of the time the last counts; not those of another model, nor the last line."""
+    assert merged(OLLAMA, said(fields("a")), said(fields("b"), "t2")) == said(fields("ab"), "t2")
+    assert is_left(OLLAMA, said(fields("a")), said(fields("b"), model="n"))
+    assert is_left(OLLAMA, *[said(fields("a"), done=True)] * 2)
+    assert is_left(OLLAMA, *[said(fields("a"), new="x")] * 2)
+    assert is_left(OLLAMA, said(fields(" ")), said(fields("a")))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        chat("a", tool_calls=[{"function": {"name": "f", "arguments": {}}}]),
+        chat("a", images=["x"]),
+        chat("a", tool_name="f"),
+        chat("a", thinking="b"),
+        {"response": "a", "thinking": "b"},
+        {"response": "a", "context": [1]},
+        {"response": "a", "eval_count": 0},
+        {"response": "a", "error": "x"},
+        {"response": "a", **chat("a")},
+    ],
+    ids=str,
+)
+def test_ollama_lines_with_more_are_left(fields: Mapping[str, Any]) -> None:
+    """Whole calls, images, figures, or two texts at once."""
+    assert is_left(OLLAMA, *[said(fields)] * 2)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_ollama_lines_end_as_they_came(end: bytes) -> None:
+    """And a blank line, an error and what is no JSON stand between."""
+    a, b, ab = (said(chat(text)).replace(b"\n", end) for text in ("a", "b", "ab"))
+    assert merged(OLLAMA, a, b) == ab
+    for other in (b"\n", b"\r\n", b'{"error":"x"}\n', b"{\n", b"null\n"):
+        assert merged(OLLAMA, a, b, other, a, b) == ab + other + ab
+
+
+def test_ollama_logprobs_are_joined() -> None:
+    """They are a list in each line."""
+    lines = [said(chat("a"), logprobs=[{"x": 1}]), said(chat("b"), logprobs=[{"x": 2}])]
+    assert merged(OLLAMA, *lines) == said(chat("ab"), logprobs=[{"x": 1}, {"x": 2}])
+
+
+def test_ollama_roles_have_to_be_equal() -> None:
+    """As whatever is not known to differ."""
+    assert is_left(OLLAMA, said(chat("a", role="x")), said(chat("b", role="y")))

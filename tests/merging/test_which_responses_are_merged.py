@@ -1,0 +1,242 @@
+"""Which responses are merged; and that a wrong option raises, and names itself and its value."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from sse_batching import SSEBatchingMiddleware, formats
+from tests.conftest import VIRTUAL_TIME, loops
+from tests.merging.merged import OPENERS, line, sse, typed
+from tests.support.apps import EVENT_STREAM, chunk, converse, last, sending, start
+
+on_every_loop = loops(VIRTUAL_TIME)
+
+TEXTS = ("a", "b", "ab")
+CHAT = [
+    OPENERS["openai_chat"],
+    *(
+        sse({"object": "chat.completion.chunk", "choices": [{"delta": {"content": text}}]})
+        for text in TEXTS
+    ),
+]
+RESPONSES = [
+    OPENERS["openai_responses"],
+    *(typed({"type": "response.output_text.delta", "delta": text}) for text in TEXTS),
+]
+VERCEL = [
+    OPENERS["vercel_ui"],
+    *(sse({"type": "text-delta", "id": "1", "delta": text}) for text in TEXTS),
+]
+OLLAMA = [
+    OPENERS["ollama"],
+    *(line({"model": "m", "created_at": "t", "done": False, "response": text}) for text in TEXTS),
+]
+OWN = [sse("opener"), *(sse({"delta": text}) for text in TEXTS)]
+
+STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "text/plain")
+
+
+async def merges(
+    stream: list[bytes] = CHAT,
+    *headers: tuple[bytes, bytes],
+    kind: bytes = EVENT_STREAM,
+    status: int = 200,
+    merge: Any = "auto",
+    **request: Any,
+) -> bool:
+    """Whether the second and the third event of such a response become one; they come as they were
+    sent otherwise."""
+    opener, first, second, both = stream
+    messages = [start(kind, *headers, status=status), *map(chunk, (opener, first, second)), last()]
+    app = SSEBatchingMiddleware(sending(*messages), merge=merge, media_types=STREAM_TYPES)
+    talk = await converse(app, **request)
+    assert talk.body in {opener + both, opener + first + second}
+    return talk.body == opener + both
+
+
+@pytest.mark.anyio
+@on_every_loop
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8", b"text/event-stream;x=y"]
+)
+async def test_an_event_stream_is_merged(method: str, kind: bytes) -> None:
+    """Whatever the method, and however its media type is written."""
+    assert await merges(kind=kind, method=method)
+
+
+@pytest.mark.anyio
+@on_every_loop
+@pytest.mark.parametrize("status", [201, 206, 400, 404, 500])
+async def test_another_status_than_200_is_not_merged(status: int) -> None:
+    """That is no answer of a model."""
+    assert not await merges(status=status)
+
+
+@pytest.mark.anyio
+@on_every_loop
+@pytest.mark.parametrize(
+    "header",
+    [(b"content-encoding", b"gzip"), (b"Content-Encoding", b"br"), (b"Content-Length", b"999")],
+)
+async def test_what_is_encoded_or_of_a_promised_length_is_not_merged(
+    header: tuple[bytes, bytes],
+) -> None:
+    """What it says cannot be read; its length would not be kept."""
+    assert not await merges(CHAT, header)
+
+
+@pytest.mark.anyio
+@on_every_loop
+async def test_other_headers_do_not_hinder() -> None:
+    """Those that event streams usually have."""
+    assert await merges(CHAT, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
+@pytest.mark.anyio
+@on_every_loop
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"headers": [(b"last-event-id", b"7")]},
+        {"headers": [(b"Last-Event-ID", b"")]},
+        {"scope": {"query_string": b"starting_after=7"}},
+        {"scope": {"query_string": b"stream=true&starting_after="}},
+    ],
+    ids=str,
+)
+async def test_a_replay_is_not_merged(request_: dict[str, Any]) -> None:
+    """Its client says where it left off, and may skip a part of what comes."""
+    assert not await merges(**request_)
+
+
+@pytest.mark.anyio
+@on_every_loop
+@pytest.mark.parametrize(
+    "query", [b"", b"after=starting_after", b"x=%zz&&=", b"q=\xc3\xa9", b"\xff", b"starting_afte=1"]
+)
+async def test_any_other_query_does_not_hinder(query: bytes) -> None:
+    """However it is written: servers hand over what they got."""
+    assert await merges(scope={"query_string": query})
+
+
+@pytest.mark.anyio
+@on_every_loop
+async def test_an_answer_to_head_is_none_to_merge() -> None:
+    """It has no events: what an app sends all the same is left."""
+    assert not await merges(method="HEAD")
+
+
+@pytest.mark.anyio
+@on_every_loop
+async def test_responses_are_merged_unless_they_answer_get() -> None:
+    """That is a replay of a stored response, and clients skip a part of it by its numbers."""
+    assert await merges(RESPONSES, method="POST")
+    assert not await merges(RESPONSES, method="GET")
+    assert not await merges(RESPONSES, method="GET", merge=[formats.openai_responses])
+
+
+@pytest.mark.anyio
+@on_every_loop
+async def test_vercel_is_known_by_its_header() -> None:
+    """Its events alone say too little."""
+    assert await merges(VERCEL, (b"X-Vercel-AI-UI-Message-Stream", b"v1"))
+    assert not await merges(VERCEL)
+    assert not await merges(VERCEL, (b"x-vercel-ai-data-stream", b"v1"))
+    assert await merges(CHAT, (b"x-vercel-ai-ui-message-stream", b"v1"))
+
+
+@pytest.mark.anyio
+@on_every_loop
+async def test_lines_of_json_are_merged_as_such() -> None:
+    """Ollama's; events in them are none, nor are they lines in an event stream."""
+    assert await merges(OLLAMA, kind=b"application/x-ndjson")
+    assert not await merges(OLLAMA)
+    assert not await merges(CHAT, kind=b"application/x-ndjson")
+    assert not await merges(CHAT, kind=b"text/plain")
+    assert not await merges(OLLAMA, kind=b"text/plain")
+
+
+@pytest.mark.anyio
+@on_every_loop
+async def test_only_the_formats_that_were_asked_for_are_merged() -> None:
+    """One, or several; none if there is none."""
+    own = formats.DeltaFormat()
+    assert await merges(merge=formats.openai_chat)
+    assert await merges(merge=[formats.ag_ui, formats.openai_chat])
+    assert await merges(OWN, merge=own)
+    assert await merges(OWN, merge=(*formats.auto, own))
+    assert await merges(OWN, merge=("auto", own))
+    for none in (None, (), [], formats.ag_ui, [formats.ag_ui, own]):
+        assert not await merges(merge=none)
+    assert not await merges(OWN)
+
+
+# Wrong options.
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """An app that is never called."""
+
+
+WRONG_TYPE: list[tuple[str, object]] = [
+    *[("merge", value) for value in ("all", "AUTO", "", True, 5, {"openai_chat"})],
+    *[("merge", [value]) for value in (None, "openai_chat")],
+    ("merge", [formats.ag_ui, formats.auto]),
+    *[("merge", value) for value in (formats.PlainText, formats.DeltaFormat)],
+    ("merge", [formats.PlainText]),
+    *[("flush_on", value) for value in ("x", b"x", None, 5, iter(["x"]))],
+    *[("flush_on", [value]) for value in (b"x", None, 5)],
+    *[("max_merged_bytes", value) for value in ("64", True, None, 64.0, [1])],
+]
+WRONG_VALUE: list[tuple[str, object]] = [
+    ("flush_on", [""]),
+    ("flush_on", ["x", ""]),
+    *[("max_merged_bytes", value) for value in (0, -1)],
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        *((name, value, TypeError) for name, value in WRONG_TYPE),
+        *((name, value, ValueError) for name, value in WRONG_VALUE),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_raises(name: str, value: Any, error: type[Exception]) -> None:
+    """With the option and the value in it; of a collection, the one that is wrong."""
+    shown = (
+        list(value)[-1] if isinstance(value, list | set) and name != "max_merged_bytes" else value
+    )
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(error, match=f"(?s){name} must .*{re.escape(repr(shown))}"):
+        SSEBatchingMiddleware(app, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"merge": None},
+        {"merge": ()},
+        {"merge": "auto", "flush_on": [], "max_merged_bytes": 1},
+        {"merge": ["auto", formats.DeltaFormat(event="x")]},
+        {"merge": formats.PlainText()},
+        {"merge": {formats.PlainText(), formats.DeltaFormat(event="x")}},
+        {"merge": {"mine": formats.ag_ui}.values()},
+        {"merge": [formats.openai_chat_repeated_role, *formats.auto]},
+        {"flush_on": {"größe"}, "max_merged_bytes": 10**20},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_what_makes_sense_is_accepted(options: dict[str, Any]) -> None:
+    """Any collection, and the limits themselves."""
+    SSEBatchingMiddleware(app, **options)
+
+
+def test_formats_can_be_in_a_set() -> None:
+    """Any collection is a good option."""
+    SSEBatchingMiddleware(app, merge={formats.PlainText(), formats.DeltaFormat(), *formats.auto})
