@@ -72,6 +72,7 @@ class Merger:
         self._out: list[bytes] = []
         self._begun = False  # whether an event has gone by
         self._torn = False  # whether the next block is but the rest of one
+        self._between = True  # whether the next byte is the first of a block
         self._in_vain = 0  # events looked at since there was last something gained by it
 
     @property
@@ -96,7 +97,7 @@ class Merger:
         """Take a chunk. True if what is ready now must not wait."""
         runs = self._runs
         # The usual case: a chunk that is one more of the same.
-        if runs and not (self._splitter.held or self._torn):
+        if runs and self._between:
             run = runs[0]
             if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
                 self._in_vain = 0
@@ -109,6 +110,7 @@ class Merger:
             urgent |= self._add_block(block)
         if self._passing or self._splitter.held >= self._max_event_bytes:
             self.stop()
+        self._between = not (self._torn or self._splitter.held)
         return urgent
 
     def take(self) -> bytes:
@@ -124,6 +126,7 @@ class Merger:
         if held := self._splitter.release():
             self._pass(held)
             self._torn = bool(held.strip(b"\r\n"))
+            self._between = not self._torn
 
     def stop(self) -> None:
         """From here on all passes as it is, and unseen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any, ClassVar
 
 from .._framing import Event
@@ -63,9 +63,9 @@ class DeltaFormat:
                 raise TypeError(f"{name} must be a collection of strings; got {paths!r}")
             for path in paths:
                 _check_path(name, path)
-        named = [self.delta, *self.last, *self.join, *self.same]
-        for one, other in permutations(named, 2):
-            if is_within(one, other):
+        differ = (self.delta, *self.last, *self.join)
+        for one, other in (*permutations(differ, 2), *product(differ, self.same)):
+            if is_within(one, other) or is_within(other, one):
                 raise ValueError(
                     f"delta, same, last and join must not overlap; got {one!r} and {other!r}"
                 )
