@@ -88,11 +88,6 @@ class Merger:
     def _pending(self) -> bool:
         return bool(self._runs) and self._runs[0].size > 0
 
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._out) or self._pending
-
     def add(self, chunk: bytes) -> bool:
         """Take a chunk. True if what is ready now must not wait."""
         runs = self._runs
