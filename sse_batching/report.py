@@ -35,7 +35,7 @@ class StreamReport:
     writes: int
     """Body messages that the server accepted."""
     bytes_sent: int
-    """Bytes in them, keep-alive comments included."""
+    """Bytes in them: keep-alive comments included, and after merging."""
     bytes_undelivered: int
     """Bytes that the app sent and the server did not take."""
     time_to_first_chunk: float | None

@@ -106,13 +106,9 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "formats/gemini.py": [
         ("the last total counts", 'last=("usageMetadata",),', ""),
-        ("a finish forbids", '("content", "index")', '("content", "index", "finishReason")'),
+        ("a finish does not wait", ', "candidates.0.finishReason"', ""),
         ("a signature forbids", '("text", "thought")', '("text", "thought", "thoughtSignature")'),
-        (
-            "feedback forbids",
-            '"responseId", "createTime")',
-            '"responseId", "createTime", "promptFeedback")',
-        ),
+        ("feedback does not wait", '"promptFeedback", ', ""),
         ("one answer", 'single=("candidates", ', "single=("),
         ("one part", ', "candidates.0.content.parts")', ",)"),
         (

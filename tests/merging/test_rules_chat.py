@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sse_batching import formats
+from sse_batching._merging import Merger
 from tests.merging.merged import is_left, merged, sse
 
 CHAT = formats.openai_chat
@@ -305,3 +306,23 @@ def test_legacy_completions_are_merged() -> None:
 def test_legacy_completions_with_more_than_text_are_left(choice: Any, top: Any) -> None:
     """As the chunks of Chat Completions are."""
     assert is_left(formats.openai_completions, *[completion("a", choice, **top)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("choice", "top", "waits"),
+    [
+        ({}, {}, True),
+        ({"text": "x"}, {}, True),
+        ({}, {"usage": {"total_tokens": 3}}, True),
+        ({"finish_reason": "stop"}, {}, False),
+        ({"native_finish_reason": "stop"}, {}, False),
+        ({}, {"error": {"message": "x"}}, False),
+    ],
+)
+def test_text_waits_but_not_with_an_end(
+    choice: Mapping[str, Any], top: Mapping[str, Any], waits: bool
+) -> None:
+    """Text that may not be merged waits as any chunk; a finish or an error in it does not."""
+    merger = Merger([CHAT])
+    merger.add(chunk({"role": "assistant"}))
+    assert merger.add(text("a", choice, **top)) is not waits

@@ -36,6 +36,17 @@ def test_gemini_text_is_merged() -> None:
     assert merged(GEMINI, *chunks) == answer("ab", usageMetadata=usage[1])
 
 
+def test_gemini_text_waits_but_not_with_an_end() -> None:
+    """A finish, or a word on the prompt, goes out at once."""
+    merger = Merger([GEMINI])
+    merger.add(answer("a"))
+    stop = {"content": {"parts": [{"text": "c"}]}, "finishReason": "STOP"}
+    assert not merger.add(answer("b"))
+    assert merger.add(answer("c", candidates=[stop]))
+    assert merger.add(answer("d", promptFeedback={"blockReason": "OTHER"}))
+    assert merger.add(answer("e", error={"code": 500}))
+
+
 @pytest.mark.parametrize(
     ("part", "candidate", "top"),
     [
