@@ -205,7 +205,7 @@ WRONG_VALUE: list[tuple[str, object]] = [
         *((name, value, TypeError) for name, value in WRONG_TYPE),
         *((name, value, ValueError) for name, value in WRONG_VALUE),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_wrong_option_raises(name: str, value: Any, error: type[Exception]) -> None:
     """With the option and the value in it; of a collection, the one that is wrong."""
