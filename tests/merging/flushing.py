@@ -37,6 +37,9 @@ CLIENTS: Final = {
 }
 """What the clients call a format, by how the fixtures' names begin; the first counts."""
 
+FOLDERS: Final = {"ollama": ("ndjson", "*llama*"), "cohere-v1": ("ndjson", "*cohere*")}
+"""Where the recorded streams of a format are, if it is not in a folder of that name."""
+
 REPEATED_ROLE: Final = {"openai_chat_ollama", "openai_chat_openrouter"}
 """Fixtures with a role in every chunk, which only `openai_chat_repeated_role` merges."""
 
@@ -87,10 +90,11 @@ def fixtures(*names: str) -> list[object]:
 
 def recorded(*names: str) -> list[object]:
     """The recorded streams of these formats; where there are none, one test that is skipped."""
+    places = [(name, *FOLDERS.get(name, (name, "*.*"))) for name in names]
     found = [
-        pytest.param("ollama" if folder == "ndjson" else folder, path, id=path.name)
-        for folder in ("ndjson" if format == "ollama" else format for format in names)
-        for path in sorted((RECORDED / folder).glob("*llama*" if folder == "ndjson" else "*.*"))
+        pytest.param(name, path, id=path.name)
+        for name, folder, pattern in places
+        for path in sorted((RECORDED / folder).glob(pattern))
     ]
     if found:
         return list(found)
