@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
@@ -83,6 +83,8 @@ _PATTERNS: Final = {
 # To read a member of an enum takes CPython 3.11 longer than to compare it.
 DELTA, STRING, NUMBER, OTHER, ARRAY, *_ = Part
 ZERO: Final = ord("0")
+VOID: Final = (Part.ARRAY, Part.SPACES)
+"""Parts with nothing in them, as a rule."""
 
 
 def part_of(value: bytes, *, quoted: bool) -> Part:
@@ -101,8 +103,8 @@ class JSONRun:
     """A run of events with JSON as their data. `text`: see `Rule`; `alone`: see `Run`."""
 
     __slots__ = (
-        *("_back", "_bodies", "_elements", "_end", "_front", "_key", "_last", "_lead", "_parts"),
-        *("_start", "_steps", "_text", "_useful", "alone", "size", "urgent"),
+        *("_back", "_bodies", "_elements", "_end", "_folded", "_front", "_key", "_last", "_lead"),
+        *("_parts", "_start", "_steps", "_text", "_useful", "alone", "size", "urgent"),
     )
 
     def __init__(self, block: bytes, parts: Parts, *, text: bool, alone: bool) -> None:
@@ -115,12 +117,12 @@ class JSONRun:
         self.alone = alone
         self.size = 0
         self._text = text
-        self._key = (text, alone, tuple(literals), tuple(part for _, part in parts))
-        self._lead = literals[0]
-        self._steps = [
-            (part, _PATTERNS[part].match, literal, len(literal))
-            for (_, part), literal in zip(parts, literals[1:], strict=True)
-        ]
+        kinds = [part for _, part in parts]
+        self._key = (text, alone, tuple(literals), tuple(kinds))
+        # An empty array, and spaces where there are none, count for nothing until there are some.
+        void = [block[start:end] in (b"", b"[]") and part in VOID for (start, end), part in parts]
+        self._folded = any(void)
+        self._lead, self._steps = _steps(literals, kinds, void)
         # What was around the delta in the event before: often it is all equal, or else it never is.
         self._front: bytes | None = b""
         self._back = b""
@@ -192,6 +194,9 @@ class JSONRun:
         return (start, end) if at == len(block) else (0, 0)
 
     def add_known(self, block: bytes, parts: Parts) -> bool:
+        if self._folded and self._last:  # it has more in it than those before
+            self._folded = False
+            self._lead, self._steps = _steps(*self._key[2:])
         ((start, end),) = (span for span, part in parts if part is Part.DELTA)
         body = block[start:end]
         if self._text and self._stands_alone(body):
@@ -242,12 +247,35 @@ class JSONRun:
 
     def _split(self, block: bytes) -> Iterator[tuple[Span, Part]]:
         """The parts of an event that `_find` has found."""
-        at = len(self._lead)
-        for part, match, _, length in self._steps:
+        lead, steps = _steps(*self._key[2:])
+        at = len(lead)
+        for part, match, _, length in steps:
             found = match(block, at)
             assert found is not None  # or it would not be in the run
             yield Span(at, found.end()), part
             at = found.end() + length
+
+
+Step = tuple[Part, Callable[[bytes, int], re.Match[bytes] | None], bytes, int]
+"""A part, what matches it, and the literal behind it with its length."""
+
+
+def _steps(
+    literals: Sequence[bytes], parts: Sequence[Part], void: Sequence[bool] = ()
+) -> tuple[bytes, list[Step]]:
+    """What an event begins with, and the steps through the rest of it; the `void` parts are taken
+    for a piece of the literals."""
+    folded, kinds = [literals[0]], []
+    for number, (part, literal) in enumerate(zip(parts, literals[1:], strict=True)):
+        if void and void[number]:
+            folded[-1] += (b"[]" if part is ARRAY else b"") + literal
+        else:
+            folded.append(literal)
+            kinds.append(part)
+    return folded[0], [
+        (part, _PATTERNS[part].match, literal, len(literal))
+        for part, literal in zip(kinds, folded[1:], strict=True)
+    ]
 
 
 def _decoded(body: bytes) -> str:
