@@ -114,6 +114,17 @@ SDKS: Final = [
 ]
 
 
+def answering(sdk: SDK) -> Agent:
+    """An agent that lets others have a turn behind each event."""
+
+    async def answer() -> AsyncIterator[bytes]:
+        for part in sdk.events():
+            yield part
+            await anyio.lowlevel.checkpoint()
+
+    return answer
+
+
 def serve(sdk: SDK, agent: Agent) -> Starlette:
     async def handler(request: Request) -> Response:
         return StreamingResponse(agent(), media_type=EVENT_STREAM)
@@ -129,15 +140,9 @@ def read(sdk: SDK, app: Starlette) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("sdk", SDKS)
 def test_sdk_reads_a_batched_stream_as_it_reads_a_plain_one(sdk: SDK) -> None:
     """Many events in one chunk make the same items, in the same order. Pitfall 43."""
-
-    async def answer() -> AsyncIterator[bytes]:
-        for part in sdk.events():
-            yield part
-            await anyio.lowlevel.checkpoint()
-
     watched = Watched()
-    plain = read(sdk, serve(sdk, answer))
-    batched = read(sdk, watched.batch(serve(sdk, answer)))
+    plain = read(sdk, serve(sdk, answering(sdk)))
+    batched = read(sdk, watched.batch(serve(sdk, answering(sdk))))
     report = watched.report()
     assert report.writes < report.chunks / 4
     assert len(plain) == sdk.items
@@ -147,15 +152,9 @@ def test_sdk_reads_a_batched_stream_as_it_reads_a_plain_one(sdk: SDK) -> None:
 @pytest.mark.parametrize("sdk", SDKS)
 def test_sdk_hears_the_same_text_in_fewer_items_of_a_merged_stream(sdk: SDK) -> None:
     """Whatever else the server says comes as often as before, in its place."""
-
-    async def answer() -> AsyncIterator[bytes]:
-        for part in sdk.events():
-            yield part
-            await anyio.lowlevel.checkpoint()
-
     watched = Watched()
-    plain = read(sdk, serve(sdk, answer))
-    merged = read(sdk, watched.batch(serve(sdk, answer), merge="auto"))
+    plain = read(sdk, serve(sdk, answering(sdk)))
+    merged = read(sdk, watched.batch(serve(sdk, answering(sdk)), merge="auto"))
     assert len(merged) < len(plain) / 4
     assert told(merged) == told(plain)
 

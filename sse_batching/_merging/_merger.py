@@ -43,6 +43,17 @@ class State(Enum):
     """Nothing is looked at any more."""
 
 
+class Place(Enum):
+    """Where in the stream the next byte is."""
+
+    BETWEEN = auto()
+    """At the beginning of a block."""
+    WITHIN = auto()
+    """In a block whose first bytes are held."""
+    REST = auto()
+    """In a block whose first bytes are out already: no event is to be made of the rest."""
+
+
 class Merger:
     """Takes the chunks of one stream, and gives them back with adjacent deltas merged.
 
@@ -71,8 +82,7 @@ class Merger:
         self._runs: list[Run] = []  # for each kind of delta; only the first has something in it
         self._out: list[bytes] = []
         self._begun = False  # whether an event has gone by
-        self._torn = False  # whether the next block is but the rest of one
-        self._between = True  # whether the next byte is the first of a block
+        self._place = Place.BETWEEN
         self._in_vain = 0  # events looked at since there was last something gained by it
 
     @property
@@ -92,7 +102,7 @@ class Merger:
         """Take a chunk. True if what is ready now must not wait."""
         runs = self._runs
         # The usual case: a chunk that is one more of the same.
-        if runs and self._between:
+        if runs and self._place is Place.BETWEEN:
             run = runs[0]
             if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
                 self._in_vain = 0
@@ -103,9 +113,10 @@ class Merger:
         urgent = False
         for block in self._splitter.feed(chunk):
             urgent |= self._add_block(block)
-        if self._passing or self._splitter.held >= self._max_event_bytes:
+        if self._passing or self.held >= self._max_event_bytes:
             self.stop()
-        self._between = not (self._torn or self._splitter.held)
+        if self._place is not Place.REST:
+            self._place = Place.WITHIN if self.held else Place.BETWEEN
         return urgent
 
     def take(self) -> bytes:
@@ -120,8 +131,7 @@ class Merger:
         """Make ready what is held, too."""
         if held := self._splitter.release():
             self._pass(held)
-            self._torn = bool(held.strip(b"\r\n"))
-            self._between = not self._torn
+            self._place = Place.REST if held.strip(b"\r\n") else Place.BETWEEN
 
     def stop(self) -> None:
         """From here on all passes as it is, and unseen."""
@@ -134,8 +144,8 @@ class Merger:
 
     def _add_block(self, block: bytes) -> bool:
         """True if it must not wait."""
-        if self._torn:
-            self._torn = False
+        if self._place is Place.REST:
+            self._place = Place.BETWEEN
             self._pass(block)
             return False
         for run in self._runs:

@@ -157,13 +157,13 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "an event that is too large is not held",
-            "self._splitter.held >= self._max_event_bytes",
+            "self.held >= self._max_event_bytes",
             "False",
         ),
         (
             "the rest of a torn event is none",
-            'self._torn = bool(held.strip(b"\\r\\n"))',
-            "self._torn = False",
+            'self._place = Place.REST if held.strip(b"\\r\\n") else Place.BETWEEN',
+            "self._place = Place.BETWEEN",
         ),
         (
             "what passes keeps its place",
