@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Final, Generic, Protocol, TypeVar
+from contextvars import Context, copy_context
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 
 from ._coalescing import Coalescer
 from ._framing import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
-from ._scheduling import Alarm, Scheduler, Timer
+from ._scheduling import Alarm, Deadlines, Rest, Scheduler
 
 T = TypeVar("T")
 
 _UNKNOWN_TAIL: Final = b"?"
+_NO_CONTEXT: Final = Context()
 
 
 class Sink(Protocol[T]):
@@ -53,12 +55,22 @@ class Delivery(Generic[T]):
         self.done = anyio.Event()
 
 
+class Started(NamedTuple):
+    """A write that has begun, and has to wait for the server."""
+
+    rest: Rest
+    size: int
+
+
 class BatchWriter(Generic[T]):
     """The only writer of one stream. Its one task makes one write at a time.
 
     A producer (`begin_batch`, `wake`, `deliver`, `room`) never writes by itself. So whatever
     befalls a producer, a cancellation say, no write is cut in two by it; and one that is slow does
     not hold up others.
+
+    The task need not be woken for a batch whose deadline has come: most servers take a write
+    without waiting, and then the timer's callback makes it, in the name of the task.
     """
 
     def __init__(
@@ -90,8 +102,11 @@ class BatchWriter(Generic[T]):
         self._write_began: float | None = None
         self._write_ended = self._time()
         self._tail = b""
-        self._call_at = scheduler.call_at
-        self._flush_timer: Timer | None = None  # a bare one: there is one for nearly every batch
+        self._scheduler = scheduler
+        self._deadlines = scheduler.deadlines(coalescer.max_delay)
+        self._flush_timer: Deadlines | None = None  # where the waiting batch waits, if it does
+        self._context = copy_context()
+        self._started: Started | None = None
         self._stall_alarm = Alarm(scheduler, self._stall_due)
         self._keepalive_alarm = Alarm(scheduler, self._keepalive_due)
         if keepalive_interval is not None:
@@ -127,7 +142,8 @@ class BatchWriter(Generic[T]):
         """The first chunk of a batch is buffered: see to it that it is written in time."""
         # Behind a write in flight no timer is needed: the end of the write is the signal.
         if self._parker.parked:
-            self._flush_timer = self._call_at(self._coalescer.deadline, self._parker.unpark)
+            self._flush_timer = self._deadlines
+            self._flush_timer.add(self, self._coalescer.deadline)
 
     def wake(self) -> None:
         """What is buffered is due."""
@@ -135,14 +151,16 @@ class BatchWriter(Generic[T]):
 
     def set_delay(self, max_delay: float) -> None:
         """Set another `max_delay`, for what waits too."""
+        before = self._coalescer.deadline
         self._coalescer.set_delay(max_delay, self._time())
-        if self._coalescer.waiting:
+        self._deadlines = self._scheduler.deadlines(max_delay)
+        if self._coalescer.deadline < before:
             self._stop_flush_timer()
             self.begin_batch()
 
     def _stop_flush_timer(self) -> None:
         if self._flush_timer is not None:
-            self._flush_timer.cancel()
+            self._flush_timer.discard(self)
             self._flush_timer = None
 
     async def room(self) -> None:
@@ -199,6 +217,7 @@ class BatchWriter(Generic[T]):
         self._stop_flush_timer()
         self._stall_alarm.stop()
         self._keepalive_alarm.stop()
+        self._context = _NO_CONTEXT  # what the app has put in there is not ours to keep
 
     @property
     def stopped(self) -> bool:
@@ -214,7 +233,10 @@ class BatchWriter(Generic[T]):
     async def _run(self) -> None:
         try:
             while True:
-                if (delivery := self._delivery) is not None:
+                if (started := self._started) is not None:
+                    self._started = None
+                    await self._finish(started)
+                elif (delivery := self._delivery) is not None:
                     await self._write_delivery(delivery)
                     self._delivery = None
                     self.claims -= 1
@@ -234,6 +256,7 @@ class BatchWriter(Generic[T]):
             if not isinstance(error, Exception):
                 raise
         finally:
+            self._give_up_started()
             self._end()
 
     async def _write_delivery(self, delivery: Delivery[T]) -> None:
@@ -241,9 +264,8 @@ class BatchWriter(Generic[T]):
         message = delivery.message
         if delivery.last:
             assert message is not None  # a last one always has a message
-            self._stop_flush_timer()
-            body = self._coalescer.take(self._time()) if self._coalescer.waiting else b""
-            await self._attempt(self._sink.last(body, message), len(body), delivery)
+            body = self._take(self._time()) if self._coalescer.waiting else b""
+            await self._write(self._sink.last(body, message), len(body), delivery)
         else:
             if self._coalescer.waiting:
                 await self._write_batch(delivery)
@@ -251,45 +273,110 @@ class BatchWriter(Generic[T]):
                 if delivery.size is not None:
                     self._coalescer.passed(delivery.size)
                     self._tail = _UNKNOWN_TAIL
-                await self._attempt(message, delivery.size, delivery)
+                await self._write(message, delivery.size, delivery)
         if (delivery.last or delivery.ends) and delivery.error is None and not self.over:
             self._sink.last_written()
         delivery.done.set()
 
     async def _write_batch(self, delivery: Delivery[T] | None) -> None:
-        self._stop_flush_timer()
-        self._comment_due = False  # these bytes are sign of life enough, and may be half an event
-        body = self._coalescer.take(self._time())
-        await self._attempt(self._sink.batch(body), len(body), delivery)
-        if self._keepalive_interval is not None:
-            self._tail = (self._tail + body[-TAIL_LENGTH:])[-TAIL_LENGTH:]
+        body = self._take(self._time())
+        await self._write(self._sink.batch(body), len(body), delivery)
 
     async def _write_comment(self) -> None:
         self._comment_due = False
-        await self._attempt(self._sink.batch(KEEPALIVE_COMMENT), len(KEEPALIVE_COMMENT), None)
+        await self._write(self._sink.batch(KEEPALIVE_COMMENT), len(KEEPALIVE_COMMENT), None)
 
-    async def _attempt(self, message: T, size: int | None, delivery: Delivery[T] | None) -> None:
+    async def _write(self, message: T, size: int | None, delivery: Delivery[T] | None) -> None:
         """Make one write; `size` is that of its body, None if it is no body message."""
-        self._write_began = now = self._time()
-        if self._send_timeout is not None:
-            self._stall_alarm.ring_at(now + self._send_timeout)
+        self._begin_wait(self._time())
         try:
             await self._sink.write(message)
         except BaseException as error:
-            self._coalescer.send_failed()
-            if not self.over:
-                told = delivery is not None and delivery.waited_for
-                if delivery is not None:
-                    delivery.error = error
-                self._sink.write_failed(error, told=told)
+            self._failed(error, delivery)
             if not isinstance(error, Exception):
                 raise
-            return
-        finally:
-            self._write_began = None
+        else:
+            self._written(size)
+
+    async def _finish(self, started: Started) -> None:
+        """Wait for the end of a write that has begun."""
+        try:
+            await started.rest
+        except BaseException as error:
+            self._failed(error, None)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._written(started.size)
+
+    # The timer's side: what the task would do, as long as there is nothing to wait for.
+
+    def due(self) -> None:
+        """The deadline of the waiting batch has come (`Waiter`)."""
+        self._flush_timer = None
+        if self._parker.parked and self._coalescer.waiting:
+            # The timer serves many streams: each in the context of its own request.
+            self._context.run(self._start_batch)
+        # Otherwise the task is at work, and looks by itself.
+
+    def _start_batch(self) -> None:
+        now = self._time()
+        body = self._take(now)
+        try:
+            rest = self._task.start(self._sink.write(self._sink.batch(body)))
+        except BaseException as error:
+            self._failed(error, None)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if rest is None:
+                self._written(len(body))
+            else:
+                self._begin_wait(now)
+                self._started = Started(rest, len(body))
+                self._parker.unpark()
+                if self.over:
+                    self._give_up_started()
+
+    def _give_up_started(self) -> None:
+        """Close a write that has begun, if nobody will wait for it any more."""
+        if self._started is not None:
+            self._started.rest.close()
+            self._started = None
+
+    # What both do.
+
+    def _take(self, now: float) -> bytes:
+        """Take the batch that waits."""
+        if self._flush_timer is not None:
+            self._stop_flush_timer()
+        self._comment_due = False  # these bytes are sign of life enough, and may be half an event
+        body = self._coalescer.take(now)
+        if self._keepalive_interval is not None:
+            self._tail = (self._tail + body[-TAIL_LENGTH:])[-TAIL_LENGTH:]
+        return body
+
+    def _begin_wait(self, now: float) -> None:
+        """From now on a write may stall."""
+        self._write_began = now
+        if self._send_timeout is not None:
+            self._stall_alarm.ring_at(now + self._send_timeout)
+
+    def _failed(self, error: BaseException, delivery: Delivery[T] | None) -> None:
+        self._write_began = None
+        self._coalescer.send_failed()
+        if not self.over:
+            told = delivery is not None and delivery.waited_for
+            if delivery is not None:
+                delivery.error = error
+            self._sink.write_failed(error, told=told)
+
+    def _written(self, size: int | None) -> None:
+        self._write_began = None
         if self.over:  # given up, and counted as lost, before a server that cannot be cancelled
             return
-        self._write_ended = self._time()
+        if self._keepalive_interval is not None:
+            self._write_ended = self._time()
         self._coalescer.sent()
         if size is not None:
             self.writes += 1

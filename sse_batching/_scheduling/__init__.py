@@ -14,18 +14,20 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ._asyncio import AsyncioScheduler
+from ._deadlines import Deadlines as Deadlines, Timer as Timer
+from ._rest import Rest as Rest
 from ._turns import Turns
-
-
-class Timer(Protocol):
-    """A callback that waits for its time."""
-
-    def cancel(self) -> None:
-        """Do not call."""
 
 
 class Task(Protocol):
     """A task of ours, apart from the task that the server gave the request."""
+
+    def start(self, work: Awaitable[None]) -> Rest | None:
+        """Do a piece of its work for a task that waits, in its name, up to where it has to wait.
+
+        None: that was all. Otherwise what is left, for the task to await. What the work raises is
+        raised here. Not from a task: from a callback of the loop.
+        """
 
     def cancel(self) -> None:
         """Cancel it, soon."""
@@ -107,6 +109,9 @@ class Scheduler(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call back at that time."""
+
+    def deadlines(self, delay: float) -> Deadlines:
+        """Those that are all this delay after now: for a timer that nearly every batch needs."""
 
     def in_loop(self) -> bool:
         """Whether this is the loop's thread. May be asked in any."""

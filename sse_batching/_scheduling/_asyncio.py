@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext, suppress
+from contextvars import Context
 from functools import partial
 from typing import Any
 
 import anyio
 
+from ._deadlines import Queues
+from ._rest import Begun, coroutine_of
 from ._turns import Turns
 
 
@@ -28,6 +32,8 @@ class AsyncioScheduler:
         self.current = partial(asyncio.current_task, loop)
         self._thread = threading.get_ident()
         self.turns = Turns(loop.call_soon)
+        # In a context of its own, or the loop copies that of the one who has added the first.
+        self.deadlines = Queues(partial(loop.call_at, context=Context()), loop.time)
         self.give_way = partial(asyncio.sleep, 0)
 
     def in_loop(self) -> bool:
@@ -42,7 +48,7 @@ class AsyncioScheduler:
             self.loop.call_soon_threadsafe(callback)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> AsyncioTask:
-        return AsyncioTask(self.loop.create_task(function()))
+        return AsyncioTask(self.loop, self.loop.create_task(function()))
 
     def host(self, task: asyncio.Task[Any] | None = None) -> AsyncioHost:
         return AsyncioHost(asyncio.current_task() if task is None else task)
@@ -57,10 +63,22 @@ class AsyncioScheduler:
 class AsyncioTask:
     """See `Task`."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_loop", "_task")
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+        self._loop = loop
         self._task = task
+
+    def start(self, work: Awaitable[None]) -> Begun | None:
+        # What an eager task factory does with a new task: the work finds itself in this one.
+        coroutine = coroutine_of(work)
+        _enter_task(self._loop, self._task)
+        try:
+            return Begun(coroutine, coroutine.send(None))
+        except StopIteration:
+            return None
+        finally:
+            _leave_task(self._loop, self._task)
 
     def cancel(self) -> None:
         self._task.cancel()

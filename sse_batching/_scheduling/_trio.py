@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 import trio
 
+from ._deadlines import Queues
+from ._rest import Rest, coroutine_of
 from ._turns import Turns
 
 _schedulers: trio.lowlevel.RunVar[TrioScheduler] = trio.lowlevel.RunVar("sse_batching.scheduler")
@@ -35,6 +37,7 @@ class TrioScheduler:
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
         self.turns = Turns(self._token.run_sync_soon)
+        self.deadlines = Queues(self._call_at_without_context, self.time)
         self.give_way = trio.lowlevel.checkpoint
 
     def call_at(self, when: float, callback: Callable[[], object]) -> TrioTask:
@@ -43,6 +46,9 @@ class TrioScheduler:
             callback()
 
         return TrioTask(wait)
+
+    def _call_at_without_context(self, when: float, callback: Callable[[], object]) -> TrioTask:
+        return Context().run(self.call_at, when, callback)
 
     def in_loop(self) -> bool:
         return threading.get_ident() == self._thread
@@ -85,6 +91,10 @@ class TrioTask:
                 await function()
         finally:
             self._ended.set()
+
+    def start(self, work: Awaitable[None]) -> Rest:
+        # trio lets nobody work in the name of a task: all of it is left.
+        return coroutine_of(work)
 
     def cancel(self) -> None:
         self._scope.cancel()
