@@ -30,7 +30,7 @@ from ._states import (
     TRANSITIONS,
     State,
 )
-from ._stream import DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
+from ._stream import BODY, DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
 from ._typing import Message, Receive, Scope, Send
 from .cancellation import CancellationToken
 from .reasons import CancelReason
@@ -71,6 +71,8 @@ class Exchange:
         "_server_send",
         "_streaming",
         "_task",
+        "_time",
+        "_turns",
         "over",
         "state",
         "touched",
@@ -89,6 +91,8 @@ class Exchange:
         self._server_send = send
         self._options = options
         self._scheduler = scheduler
+        self._time = scheduler.time
+        self._turns = scheduler.turns
         self._task = scheduler.current()
         self._began = scheduler.time()
         # Most requests end without any of these.
@@ -96,7 +100,7 @@ class Exchange:
         self._host: Host | None = None
         self._ending: Ending | None = None
         self._response: BatchedResponse | None = None
-        self._streaming: Send | None = None  # the `send` of the response while it streams
+        self._streaming: Coalescer | None = None  # of the response, while it streams
         self._id: str | None = None
         self._max_delay: float | None = None  # of this response, in place of the option
         self._batching = True
@@ -134,8 +138,8 @@ class Exchange:
         if self._response is not None:
             self._response.configure(self._max_delay, batching=self._batching)
 
-    # The app's `receive` and `send`. Plain functions: what passes through costs no coroutine. But
-    # marked as what they stand for, for those who ask.
+    # The app's `receive` and `send`. The former is a plain function, which costs no coroutine. But
+    # marked as what it stands for, for those who ask.
 
     @markcoroutinefunction
     def receive(self) -> Awaitable[Message]:
@@ -150,11 +154,35 @@ class Exchange:
                     self._receiver = Receiver(self._server_receive, self._scheduler)
         return self._receiver
 
-    @markcoroutinefunction
-    def send(self, message: Message) -> Awaitable[None]:
+    async def send(self, message: Message) -> None:
         """The `send` that the app is given."""
-        if self._streaming is not None:
-            return self._streaming(message)
+        # The usual case first, and in line: this is what an event costs.
+        coalescer = self._streaming
+        if coalescer is None:
+            await self._send(message)
+            return
+        response = self._response
+        assert response is not None  # or nothing would stream
+        try:
+            body, more = message["body"], message["more_body"]
+        except KeyError:
+            more = False
+        if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
+            size = coalescer.size + len(body)
+            if size < coalescer.room:
+                now = self._time()
+                if now < coalescer.open_until and (
+                    now <= self._turns.limit
+                    or now < response.moment_ends
+                    or not response.has_held_up_the_loop(now)
+                ):
+                    if coalescer.join(body, size, now):
+                        response.writer.wake()
+                    return
+        await response.send(message)
+
+    def _send(self, message: Message) -> Awaitable[None]:
+        """The same, of a response that does not stream: not yet, not any more, or not at all."""
         state = self.state
         if state is AWAITING or state is ABANDONED:
             if message.get("type") == "http.response.start":
@@ -202,7 +230,7 @@ class Exchange:
             self._scheduler,
             merger_for(self._scope, message, self._options),
         )
-        self._streaming = response.send
+        self._streaming = response.coalescer
         response.configure(self._max_delay, batching=self._batching)
         self._watch()
         return response.deliver(message)
@@ -227,7 +255,7 @@ class Exchange:
             self.receiver.hand_over()
         elif self.state is ENDING:
             self._last_write = Alarm(self._scheduler, self._last_write_due)
-            self._last_write.ring_at(self._scheduler.time() + LAST_WRITE_TIME)
+            self._last_write.ring_at(self._time() + LAST_WRITE_TIME)
         else:
             self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
 
@@ -326,7 +354,7 @@ class Exchange:
             self.id,
             cause.message,
             cause.reason,
-            self._scheduler.time() - self._began,
+            self._time() - self._began,
             response.writer.bytes_sent if response is not None else 0,
             response.coalescer.undelivered if response is not None else 0,
         )
@@ -430,7 +458,7 @@ class Exchange:
         cause = ending.cause if ending is not None else None
         if response is None and cause is None:
             return None
-        now = self._scheduler.time()
+        now = self._time()
         outcome: Outcome = "failed"
         if cause is not None:
             outcome = "failed" if cause.apps_fault else "incomplete"

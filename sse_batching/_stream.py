@@ -61,6 +61,22 @@ class BatchedResponse:
     only `writer` the former.
     """
 
+    __slots__ = (
+        "_give_way",
+        "_owner",
+        "_record_left",
+        "_recorded",
+        "_server_send",
+        "_time",
+        "_turn",
+        "_turns",
+        "batching",
+        "coalescer",
+        "held",
+        "moment_ends",
+        "writer",
+    )
+
     def __init__(
         self,
         owner: Owner,
@@ -81,7 +97,8 @@ class BatchedResponse:
         self._turns = scheduler.turns
         self._give_way = scheduler.give_way
         self._turn = 0
-        self._moment_ends = 0.0
+        self.moment_ends = 0.0
+        """Until then the app may go on, however long the turn of the loop."""
         self._record_left = options.record_bytes
         self._recorded: list[bytes] = []
         self.writer: BatchWriter[Message] = BatchWriter(
@@ -109,30 +126,7 @@ class BatchedResponse:
     # For the app.
 
     async def send(self, message: Message) -> None:
-        """The app's `send`, of a response that streams."""
-        # The usual case first, and in line: this is what an event costs.
-        coalescer = self.coalescer
-        try:
-            body, more = message["body"], message["more_body"]
-        except KeyError:
-            await self._send_with_care(message)
-            return
-        if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
-            size = coalescer.size + len(body)
-            if size < coalescer.room:
-                now = self._time()
-                if now < coalescer.open_until and (
-                    now <= self._turns.limit
-                    or now < self._moment_ends
-                    or not self._has_held_up_the_loop(now)
-                ):
-                    if coalescer.join(body, size, now):
-                        self.writer.wake()
-                    return
-        await self._send_with_care(message)
-
-    async def _send_with_care(self, message: Message) -> None:
-        """The same, with all the questions that there are."""
+        """The app's `send`, with all the questions that there are."""
         if not self.writer.accepting:
             await self._hold(self.writer.line_up())  # another task of the app's was here first
             if self._owner.state is CLOSED:
@@ -165,10 +159,10 @@ class BatchedResponse:
             await self._hold(writer.deliver(None))
         elif coalescer.full:
             await self._hold(writer.room())
-        elif self._has_held_up_the_loop(now):
+        elif self.has_held_up_the_loop(now):
             await self._hold(self._give_way())
 
-    def _has_held_up_the_loop(self, now: float) -> bool:
+    def has_held_up_the_loop(self, now: float) -> bool:
         """Whether this app has to give way: one that never awaits anything would freeze the loop.
 
         In a turn that others have made too long, an app still gets its moment: to give way costs as
@@ -177,8 +171,8 @@ class BatchedResponse:
         turns = self._turns
         if turns.over(now):
             if self._turn == turns.number:
-                return now >= self._moment_ends
-            self._moment_ends = now + MOMENT  # the first chunk in this turn
+                return now >= self.moment_ends
+            self.moment_ends = now + MOMENT  # the first chunk in this turn
         self._turn = turns.number
         return False
 

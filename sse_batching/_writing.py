@@ -73,6 +73,34 @@ class BatchWriter(Generic[T]):
     without waiting, and then the timer's callback makes it, in the name of the task.
     """
 
+    __slots__ = (
+        "_coalescer",
+        "_comment_due",
+        "_context",
+        "_deadlines",
+        "_delivery",
+        "_flush_timer",
+        "_keepalive_alarm",
+        "_keepalive_interval",
+        "_line",
+        "_parker",
+        "_room",
+        "_scheduler",
+        "_send_timeout",
+        "_sink",
+        "_stall_alarm",
+        "_started",
+        "_tail",
+        "_task",
+        "_time",
+        "_write_began",
+        "_write_ended",
+        "bytes_sent",
+        "claims",
+        "over",
+        "writes",
+    )
+
     def __init__(
         self,
         sink: Sink[T],
