@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Final
 
 import anyio
@@ -59,6 +60,7 @@ OPTIONAL: Final = {
     "fastapi-middleware": "FastAPI's behind the middleware",
     "sse-starlette-middleware": "that of sse-starlette behind the middleware",
     "pass-through": "bare behind a middleware that passes all on, and does nothing",
+    "least": "bare, in a context variable, and with a look at each message: ours needs both",
     "cancel-scope": "bare, in an anyio `CancelScope` that does nothing",
     "merging": "Chat Completions deltas of the same size, which the middleware merges, too",
 }
@@ -236,6 +238,31 @@ def pass_through() -> ASGIApp:
             return send(message)
 
         await app(scope, receive, pass_on)
+
+    return passing
+
+
+def least() -> ASGIApp:
+    """What the contract asks for a response that does not stream: it is looked at, and whoever
+    serves the request can find out which one it is, by the scope and by the context."""
+    app = starlette()
+    current: ContextVar[Send] = ContextVar("current")
+
+    async def passing(scope: Scope, receive: Receive, send: Send) -> None:
+        def look(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                for name, value in message["headers"]:
+                    if name == b"content-type" and value == b"text/event-stream":
+                        raise NotImplementedError
+            return send(message)
+
+        before = current.set(look)
+        scope["current"] = look
+        try:
+            await app(scope, receive, look)
+        finally:
+            del scope["current"]
+            current.reset(before)
 
     return passing
 

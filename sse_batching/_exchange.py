@@ -184,7 +184,13 @@ class Exchange:
     def _send(self, message: Message) -> Awaitable[None]:
         """The same, of a response that does not stream: not yet, not any more, or not at all."""
         state = self.state
-        if state is AWAITING or state is ABANDONED:
+        if state is PASSING:
+            if self._ending is not None:
+                return self._send_passing(message)
+            if ends_response(message):
+                # Before the write: during it the server already says `http.disconnect`.
+                self.move(COMPLETED)
+        elif state is AWAITING or state is ABANDONED:
             if message.get("type") == "http.response.start":
                 headers = message.get("headers", ())
                 if type(headers) is not list and type(headers) is not tuple:
@@ -195,12 +201,9 @@ class Exchange:
                 self.move(PASSING)
         elif state is CLOSED or state is ENDING:
             return self._send_late(message)
-        elif self._ending is None and state is PASSING and ends_response(message):
-            # Before the write: during it the server already says `http.disconnect`.
-            self.move(COMPLETED)
-        if self._ending is None:
-            return self._server_send(message)
-        return self._send_passing(message)
+        if self._ending is not None:
+            return self._send_passing(message)
+        return self._server_send(message)
 
     async def _send_passing(self, message: Message) -> None:
         """A response that is not batched, while somebody may want to know of its failure."""

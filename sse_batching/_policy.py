@@ -26,10 +26,14 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
     """Whether the response that starts so is a stream to batch: its media type is one of ours, and
     it has a body at all."""
-    content_type = header(start.get("headers", ()), b"content-type")
-    if content_type is None or not _is_one_of(bytes(content_type), media_types):
-        return False
-    return scope.get("method") != "HEAD" and start.get("status") not in BODILESS_STATUS
+    for name, value in start.get("headers", ()):  # `header`, in line: every request comes by
+        if len(name) == 12 and name.lower() == b"content-type":
+            return (
+                _is_one_of(bytes(value), media_types)
+                and scope.get("method") != "HEAD"
+                and start.get("status") not in BODILESS_STATUS
+            )
+    return False
 
 
 @lru_cache(256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -15,7 +15,6 @@ from ._scheduling import Alarm, Deadlines, Rest, Scheduler
 T = TypeVar("T")
 
 _UNKNOWN_TAIL: Final = b"?"
-_NO_CONTEXT: Final = Context()
 
 
 class Sink(Protocol[T]):
@@ -245,7 +244,6 @@ class BatchWriter(Generic[T]):
         self._stop_flush_timer()
         self._stall_alarm.stop()
         self._keepalive_alarm.stop()
-        self._context = _NO_CONTEXT  # what the app has put in there is not ours to keep
 
     @property
     def stopped(self) -> bool:
@@ -284,8 +282,8 @@ class BatchWriter(Generic[T]):
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._give_up_started()
             self._end()
+            self._give_up_started()
 
     async def _write_delivery(self, delivery: Delivery[T]) -> None:
         """Never raises for what a write raises: that goes to the one who waits."""
@@ -354,7 +352,7 @@ class BatchWriter(Generic[T]):
             rest = self._task.start(self._sink.write(self._sink.batch(body)))
         except BaseException as error:
             self._failed(error, None)
-            if not isinstance(error, Exception):
+            if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         else:
             if rest is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from sse_batching._scheduling import Interruptible, Parker, Scheduler, scheduler
+from sse_batching._scheduling import Interruptible, Parker, Rest, Scheduler, scheduler
 from sse_batching._scheduling._turns import MAX_TURN
 from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.threads import PATIENCE, running
@@ -201,6 +202,176 @@ async def test_a_join_gives_up_after_its_timeout() -> None:
     task.cancel()
     await task.join(3)
     assert task.done
+
+
+# Work that is begun for a task.
+
+
+class Worker:
+    """A task that parks, and then finishes what was begun for it."""
+
+    def __init__(self) -> None:
+        self.parker = scheduler().parker()
+        self.rest: Rest | None = None
+        self.id: int | None = None
+        self.log: list[str] = []
+        self.task = scheduler().spawn(self._run)
+
+    async def _run(self) -> None:
+        self.id = anyio.get_current_task().id
+        await self.parker.park()
+        if self.rest is not None:
+            try:
+                await self.rest
+            except OSError:
+                self.log.append("failed")
+
+    async def do(self, work: Awaitable[None], *, interrupt: bool = False) -> None:
+        """Begin the work in a callback of the loop, let the task finish it, or cancel that."""
+        await anyio.wait_all_tasks_blocked()
+        begun = anyio.Event()
+
+        def begin() -> None:
+            try:
+                self.rest = self.task.start(work)
+            except OSError:
+                self.log.append("failed")
+            begun.set()
+
+        here = scheduler()
+        here.call_at(here.time(), begin)
+        await begun.wait()
+        self.parker.unpark()
+        await anyio.wait_all_tasks_blocked()
+        if interrupt:
+            self.task.cancel()
+        await self.task.join(PATIENCE)
+
+
+async def test_work_that_is_begun_for_a_task_is_done_in_its_name() -> None:
+    """From its first step, before there was anything to wait for, to its last."""
+    worker, found = Worker(), list[int]()
+
+    async def work() -> None:
+        for _ in range(3):
+            found.append(anyio.get_current_task().id)
+            with anyio.move_on_after(PATIENCE):  # to be entered and left in one and the same task
+                await anyio.sleep(0.001)
+
+    await worker.do(work())
+
+    assert found == [worker.id] * 3
+
+
+async def test_work_that_need_not_wait_is_done_at_once_on_asyncio() -> None:
+    """Nothing is left for the task. On trio nobody can work for another task: all of it is."""
+    worker, log = Worker(), list[str]()
+
+    async def work() -> None:
+        log.append("done")
+
+    await worker.do(work())
+
+    assert log == ["done"]
+    assert (worker.rest is not None) == scheduler().scoped
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at-once", "after-a-wait"])
+async def test_what_begun_work_raises_is_raised_where_it_is_done(waits: bool) -> None:
+    """By `start`, or where the task awaits the rest; and that is the end of it."""
+    worker = Worker()
+
+    async def work() -> None:
+        if waits:
+            await anyio.sleep(0.001)
+        raise OSError
+
+    await worker.do(work())
+
+    assert (worker.log, worker.task.done) == (["failed"], True)
+
+
+async def test_begun_work_is_cancelled_with_its_task() -> None:
+    """Where it waits, as any work of the task: it can clean up."""
+    worker, log = Worker(), list[str]()
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            log.append("cancelled")
+            raise
+        finally:
+            log.append("finally")
+
+    await worker.do(work(), interrupt=True)
+
+    assert (log, worker.task.done) == (["cancelled", "finally"], True)
+
+
+async def test_begun_work_that_catches_an_error_goes_on() -> None:
+    """What its wait raises, a timeout say, is raised in it."""
+    worker, log = Worker(), list[str]()
+
+    async def work() -> None:
+        for _ in range(2):
+            with anyio.move_on_after(0.001) as scope:
+                await anyio.sleep_forever()
+            log.append("timed out" if scope.cancelled_caught else "not")
+
+    await worker.do(work())
+
+    assert log == ["timed out", "timed out"]
+
+
+async def test_begun_work_that_nobody_will_finish_can_be_closed() -> None:
+    """Its `finally` runs, and nothing warns of it."""
+    worker, log = Worker(), list[str]()
+
+    async def work() -> None:
+        try:
+            log.append("begun")
+            await anyio.sleep_forever()
+        finally:
+            log.append("finally")
+
+    await anyio.wait_all_tasks_blocked()
+    here, begun = scheduler(), anyio.Event()
+    rests: list[Rest | None] = []
+
+    def begin() -> None:
+        rests.append(worker.task.start(work()))
+        begun.set()
+
+    here.call_at(here.time(), begin)
+    await begun.wait()
+    assert rests[0] is not None
+    rests[0].close()
+    worker.task.cancel()
+    await worker.task.join(PATIENCE)
+
+    assert log in (["begun", "finally"], [])  # on trio it has not begun yet
+
+
+class Ready:
+    """What a server's `send` may return in place of a coroutine."""
+
+    def __init__(self) -> None:
+        self.awaited = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        self.awaited = True
+        return
+        yield
+
+
+async def test_any_awaitable_can_be_begun() -> None:
+    """Not only coroutines: servers written in other languages have types of their own."""
+    worker, ready = Worker(), Ready()
+
+    await worker.do(ready)
+
+    assert ready.awaited
 
 
 # Places to wait.

@@ -70,9 +70,8 @@ class Deadlines:
                 break
             due.append(waiter)
         for waiter in due:
-            del self._waiting[waiter]
-        for waiter in due:
-            waiter.due()
+            if self._waiting.pop(waiter, None) is not None:  # nobody has discarded it meanwhile
+                waiter.due()
 
 
 class Queues:
@@ -81,10 +80,11 @@ class Queues:
     def __init__(self, call_at: Callable[[float, Call], Timer], time: Callable[[], float]) -> None:
         self._call_at = call_at
         self._time = time
-        self._queues: WeakValueDictionary[float, Deadlines] = WeakValueDictionary()
+        self.known: WeakValueDictionary[float, Deadlines] = WeakValueDictionary()
+        """By delay."""
 
     def __call__(self, delay: float) -> Deadlines:
-        queue = self._queues.get(delay)
+        queue = self.known.get(delay)
         if queue is None:
-            queue = self._queues[delay] = Deadlines(self._call_at, self._time)
+            queue = self.known[delay] = Deadlines(self._call_at, self._time)
         return queue

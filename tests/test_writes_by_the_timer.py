@@ -1,0 +1,204 @@
+"""Batches that the timer's callback writes: as the task of the stream would, without waking it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Final
+
+import anyio
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from sse_batching import ClientDisconnected, SSEBatchingMiddleware, current_stream, current_token
+from sse_batching.testing import Conversation
+from tests.conftest import VIRTUAL_TIME, loops
+from tests.support.apps import converse, emitting, streaming, times
+from tests.support.virtual_time import advance
+
+pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
+
+DELAY: Final = 0.25
+
+whose: ContextVar[str] = ContextVar("whose")
+
+STEADY: Final = (b"0", 0.125, b"1", 0.125, b"2", 0.1875, b"3", 0.125, b"4", 1.0)
+"""Written at 0, and by the timer at 0.375 and 0.6875."""
+
+
+async def test_all_writes_of_a_stream_are_made_in_one_task() -> None:
+    """Whoever writes: a scope or a timeout of the server's finds itself in a task, in one."""
+    tasks: list[int] = []
+
+    async def note(number: int, message: Message) -> None:
+        tasks.append(anyio.get_current_task().id)
+
+    talk = await converse(SSEBatchingMiddleware(emitting(*STEADY), max_delay=DELAY), on_send=note)
+
+    assert times(talk) == [(0, b"0"), (0.375, b"12"), (0.6875, b"34")]
+    assert (len(tasks), len(set(tasks))) == (5, 1)
+
+
+async def test_each_write_is_made_in_the_context_of_its_own_request() -> None:
+    """Streams share a timer, but what the server, or a middleware, has in its context is their own:
+    a trace, or the name of who asks."""
+    seen: dict[str, list[str]] = {"one": [], "two": []}
+
+    def outer(name: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        middleware = SSEBatchingMiddleware(emitting(*STEADY), max_delay=DELAY)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async def traced(message: Message) -> None:
+                seen[name].append(whose.get("nobody's"))
+                await send(message)
+
+            whose.set(name)
+            await middleware(scope, receive, traced)
+
+        return app
+
+    async with anyio.create_task_group() as group:
+        for name in seen:
+            group.start_soon(converse, outer(name))
+
+    assert seen == {"one": ["one"] * 5, "two": ["two"] * 5}
+
+
+async def test_a_write_by_the_timer_that_has_to_wait_is_made_once() -> None:
+    """Begun by the timer, finished by the task; chunks gather behind it, as behind any other."""
+    calls: list[bytes] = []
+
+    async def wait(number: int, message: Message) -> None:
+        calls.append(message.get("body", b""))
+        if calls[-1] == b"12":
+            with anyio.move_on_after(100):
+                await advance(0.25)
+
+    talk = await converse(SSEBatchingMiddleware(emitting(*STEADY), max_delay=DELAY), on_send=wait)
+
+    assert calls == [b"", b"0", b"12", b"34", b""]
+    assert times(talk) == [(0, b"0"), (0.625, b"12"), (0.625, b"34")]
+
+
+async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
+    """The token is cancelled at once, and the next `send` raises what the write raised."""
+    lost, causes = OSError("lost"), list[BaseException | None]()
+    noted: list[object] = []
+
+    async def fail(number: int, message: Message) -> None:
+        if message.get("body") == b"12":
+            raise lost
+
+    async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
+        token = current_token()
+        token.register(lambda: noted.append(anyio.current_time()))
+        began = anyio.current_time()
+        for body in (b"0", b"1", b"2"):
+            await emit(body)
+            await advance(0.125)
+        await advance(1.0)
+        noted.append(began)
+        try:
+            await emit(b"3")
+        except ClientDisconnected as error:
+            causes.append(error.__cause__)
+            raise
+
+    await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY), on_send=fail)
+
+    assert causes == [lost]
+    at, began = noted
+    assert isinstance(at, float)
+    assert isinstance(began, float)
+    assert at - began == 0.375
+
+
+@pytest.mark.parametrize("late", [0.0, 0.125], ids=["in-the-same-moment", "later"])
+async def test_a_write_that_the_timer_began_is_cut_short_when_the_client_leaves(
+    late: float,
+) -> None:
+    """It cleans up after itself, and nothing of it is left."""
+    log: list[str] = []
+    talk: Conversation
+
+    async def stuck(number: int, message: Message) -> None:
+        if message.get("body") == b"12":
+            try:
+                if not late:
+                    talk.leave()
+                await anyio.sleep_forever()
+            finally:
+                log.append("finally")
+
+    app = SSEBatchingMiddleware(emitting(*STEADY, b"5", 100.0), max_delay=DELAY)
+    async with Conversation(app, on_send=stuck) as talk:
+        await advance(0.375 + late)
+        talk.leave()
+        await talk.ended()
+
+    assert log == ["finally"]
+    assert talk.bodies == [b"0"]
+
+
+async def test_a_writer_that_is_given_up_in_a_write_by_the_timer_ends() -> None:
+    """The server's `send` itself may be what finds out, and still have to wait after that."""
+    log: list[str] = []
+    cancel: list[Callable[[], object]] = []
+
+    async def found_out(number: int, message: Message) -> None:
+        if message.get("body") == b"12":
+            try:
+                cancel[0]()
+                await advance(0.125)
+            finally:
+                log.append("finally")
+
+    async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
+        cancel.append(current_token().cancel)
+        for body in (b"0", b"1", b"2"):
+            await emit(body)
+            await advance(0.125)
+        await advance(1.0)
+
+    talk = await converse(
+        SSEBatchingMiddleware(streaming(work), max_delay=DELAY), on_send=found_out
+    )
+
+    assert log == ["finally"]
+    assert talk.bodies[0] == b"0"
+
+
+async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
+    """Nor does what waited, or its deadline, come up again later."""
+
+    async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
+        await emit(b"0")
+        await advance(0.125)
+        await emit(b"1")
+        current_stream().configure(max_delay=1.0)
+        await advance(0.125)
+        await emit(b"2")  # with 1, at 0.375
+        await advance(0.25)
+        await emit(b"3")  # at 0.5, so at 1.5
+        await advance(2.0)
+
+    talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
+
+    assert times(talk) == [(0, b"0"), (0.375, b"12"), (1.5, b"3")]
+
+
+async def test_a_flush_leaves_no_deadline_behind() -> None:
+    """What comes after it waits for its own."""
+
+    async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
+        await emit(b"0")
+        await advance(0.125)
+        await emit(b"1")
+        await current_stream().flush()
+        await advance(0.125)
+        await emit(b"2")  # at 0.25, so at 0.5, not at 0.375
+        await advance(2.0)
+
+    talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
+
+    assert times(talk) == [(0, b"0"), (0.125, b"1"), (0.5, b"2")]
