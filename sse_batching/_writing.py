@@ -340,10 +340,9 @@ class BatchWriter(Generic[T]):
     def due(self) -> None:
         """The deadline of the waiting batch has come (`Waiter`)."""
         self._flush_timer = None
-        if self._parker.parked and self._coalescer.waiting:
+        if self._parker.parked:  # or the task is awake, and looks by itself
             # The timer serves many streams: each in the context of its own request.
             self._context.run(self._start_batch)
-        # Otherwise the task is at work, and looks by itself.
 
     def _start_batch(self) -> None:
         now = self._time()
@@ -361,8 +360,6 @@ class BatchWriter(Generic[T]):
                 self._begin_wait(now)
                 self._started = Started(rest, len(body))
                 self._parker.unpark()
-                if self.over:
-                    self._give_up_started()
 
     def _give_up_started(self) -> None:
         """Close a write that has begun, if nobody will wait for it any more."""

@@ -10,10 +10,16 @@ import anyio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from sse_batching import ClientDisconnected, SSEBatchingMiddleware, current_stream, current_token
+from sse_batching import (
+    ClientDisconnected,
+    SSEBatchingMiddleware,
+    StreamReport,
+    current_stream,
+    current_token,
+)
 from sse_batching.testing import Conversation
 from tests.conftest import VIRTUAL_TIME, loops
-from tests.support.apps import converse, emitting, streaming, times
+from tests.support.apps import Emit, converse, emitting, streaming, times
 from tests.support.virtual_time import advance
 
 pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
@@ -110,7 +116,7 @@ async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
     at, began = noted
     assert isinstance(at, float)
     assert isinstance(began, float)
-    assert at - began == 0.375
+    assert at - began == pytest.approx(0.375)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.125], ids=["in-the-same-moment", "later"])
@@ -166,6 +172,88 @@ async def test_a_writer_that_is_given_up_in_a_write_by_the_timer_ends() -> None:
 
     assert log == ["finally"]
     assert talk.bodies[0] == b"0"
+
+
+async def test_a_write_that_the_timer_began_may_stall() -> None:
+    """A client that reads no more is noticed there as well."""
+
+    async def stall(number: int, message: Message) -> None:
+        if message.get("body") == b"12":
+            await anyio.sleep_forever()
+
+    reports: list[StreamReport] = []
+    app = emitting(*STEADY, 100.0)
+    middleware = SSEBatchingMiddleware(
+        app, max_delay=DELAY, send_timeout=5.0, grace_period=0, on_close=reports.append
+    )
+    await converse(middleware, on_send=stall)
+
+    assert [report.reason for report in reports] == ["send_timeout"]
+    assert reports[0].duration == pytest.approx(5.375)
+
+
+async def together(**streams: Callable[[Emit], Awaitable[None]]) -> dict[str, Conversation]:
+    """Streams of one loop, at the same time; when each was written."""
+    talks: dict[str, Conversation] = {}
+
+    async def one(name: str, work: Callable[[Emit], Awaitable[None]]) -> None:
+        talks[name] = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
+
+    async with anyio.create_task_group() as group:
+        for name, work in streams.items():
+            group.start_soon(one, name, work)
+    return talks
+
+
+async def test_a_batch_that_went_early_does_not_keep_another_stream_waiting() -> None:
+    """The next batch of that stream stands in line behind those that began before it."""
+
+    async def flushes(emit: Emit) -> None:
+        await emit(b"0")
+        await advance(0.125)
+        await emit(b"1")  # due at 0.375, and gone at 0.1875
+        await advance(0.0625)
+        await current_stream().flush()
+        await advance(0.125)
+        await emit(b"2")  # due at 0.5625
+        await advance(1.0)
+
+    async def waits(emit: Emit) -> None:
+        await emit(b"0")
+        await advance(0.21875)
+        await emit(b"1")  # due at 0.46875
+        await advance(1.0)
+
+    talks = await together(flushes=flushes, waits=waits)
+
+    assert times(talks["waits"]) == [(0, b"0"), (0.46875, b"1")]
+    assert times(talks["flushes"])[2:] == [(0.5625, b"2")]
+
+
+@pytest.mark.parametrize("changes", [False, True], ids=["stays", "changes"])
+async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes: bool) -> None:
+    """Each delay has a line of its own."""
+
+    async def longer(emit: Emit) -> None:
+        current_stream().configure(max_delay=1.0)
+        await emit(b"0")
+        await advance(0.0625)
+        await emit(b"1")  # due at 1.0625
+        await advance(2.0)
+
+    async def usual(emit: Emit) -> None:
+        await emit(b"0")
+        await advance(0.125)
+        await emit(b"1")  # due at 0.375
+        await advance(0.125)
+        if changes:
+            current_stream().configure(max_delay=1.0)  # what waits is not put off
+        await advance(1.0)
+
+    talks = await together(longer=longer, usual=usual)
+
+    assert times(talks["usual"]) == [(0, b"0"), (0.375, b"1")]
+    assert times(talks["longer"]) == [(0, b"0"), (1.0625, b"1")]
 
 
 async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
