@@ -182,9 +182,8 @@ async def test_a_write_that_the_timer_began_may_stall() -> None:
             await anyio.sleep_forever()
 
     reports: list[StreamReport] = []
-    app = emitting(*STEADY, 100.0)
     middleware = SSEBatchingMiddleware(
-        app, max_delay=DELAY, send_timeout=5.0, grace_period=0, on_close=reports.append
+        emitting(*STEADY), max_delay=DELAY, send_timeout=5.0, on_close=reports.append
     )
     await converse(middleware, on_send=stall)
 

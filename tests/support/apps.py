@@ -84,7 +84,7 @@ async def converse(app: ASGIApp, **conversation: Any) -> Conversation:
 def times(talk: Conversation) -> list[tuple[float, bytes]]:
     """When each part of the body was written, and what was in it; not the end of the body.
 
-    Rounded: tests share trio's clock, and what one of them has left on it may be no binary fraction.
+    Rounded: tests share trio's clock, and one may leave on it what is no binary fraction.
     """
     return [
         (round(sent.at, 9), sent.message["body"])
