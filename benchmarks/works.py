@@ -49,7 +49,7 @@ class Effort(NamedTuple):
 
 
 FULL: Final = Effort(seconds=5.0, flat_events=4000, firsts=400, idle_streams=1000, requests=40_000)
-QUICK: Final = Effort(seconds=0.7, flat_events=800, firsts=60, idle_streams=500, requests=4_000)
+QUICK: Final = Effort(seconds=0.4, flat_events=500, firsts=40, idle_streams=300, requests=2_400)
 
 BARE: Final = "bare"
 PRODUCTION: Final = "production"
@@ -264,7 +264,7 @@ WORKS: Final = {
     "alone": Work("one stream of 80 events/s", each(lambda s, e: paced(s, 1, 80, e))),
     "first": Work("streams of 3 events, one after another", each(first_chunks), STREAMS[1:]),
     "memory": Work("open idle streams", each(lambda s, e: memory(s.name, e)), STREAMS[1:]),
-    "requests": Work("requests, Starlette", answers, (BARE, "pass-through", MIDDLEWARE)),
+    "requests": Work("requests, Starlette", answers, (BARE, "pass-through", "least", MIDDLEWARE)),
     "requests-fastapi": Work(
         "requests, FastAPI", answers, ("fastapi", "fastapi-middleware"), "fastapi"
     ),
