@@ -27,7 +27,7 @@ class Deadlines:
     """Deadlines that are all the same delay after they were set: the first in is the next to come.
 
     A timer for each would be three objects more for the garbage collector to count. With hundreds
-    of streams, whose batches begin and end together, it ran all the time.
+    of streams, whose batches begin and end together, it ran many times a second.
     """
 
     __slots__ = ("__weakref__", "_call_at", "_rings_at", "_time", "_timer", "_waiting")
