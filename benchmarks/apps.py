@@ -28,6 +28,7 @@ from sse_batching import SSEBatchingMiddleware
 
 from .by_hand import BatchedByHand
 from .meter import METER, go, stats
+from .simplest import Simplest
 
 EVENT_STREAM: Final = "text/event-stream"
 EVENT_SIZE: Final = 190
@@ -57,6 +58,7 @@ RIVALS: Final = {
     "middleware": "`StreamingResponse` behind `SSEBatchingMiddleware`",
 }
 OPTIONAL: Final = {
+    "simplest": "a middleware that gathers and writes by a timer, and promises nothing",
     "fastapi-middleware": "FastAPI's behind the middleware",
     "sse-starlette-middleware": "that of sse-starlette behind the middleware",
     "pass-through": "bare behind a middleware that passes all on, and does nothing",
@@ -202,6 +204,11 @@ def fastapi() -> FastAPI:
 
 
 # Not rivals, but worth a comparison.
+
+
+def simplest() -> ASGIApp:
+    """The least that batching by a middleware can cost."""
+    return Simplest(starlette())
 
 
 async def stream_chat(request: Request) -> Response:

@@ -55,7 +55,7 @@ BARE: Final = "bare"
 PRODUCTION: Final = "production"
 MIDDLEWARE: Final = "middleware"
 STREAMS: Final = (PRODUCTION, BARE, "by-hand", "sse-starlette", "fastapi", MIDDLEWARE)
-MERGING: Final = (*STREAMS, "merging")
+IN_DETAIL: Final = (*STREAMS, "simplest", "merging")
 
 
 class Work(NamedTuple):
@@ -255,11 +255,13 @@ def each(
 
 
 WORKS: Final = {
-    "flat": Work("50 streams flat out", each(lambda s, e: flat_out(s, 50, e)), MERGING),
+    "flat": Work("50 streams flat out", each(lambda s, e: flat_out(s, 50, e)), IN_DETAIL),
     "100x100": Work(
-        "100 streams of 100 events/s", each(lambda s, e: paced(s, 100, 100, e)), MERGING
+        "100 streams of 100 events/s", each(lambda s, e: paced(s, 100, 100, e)), IN_DETAIL
     ),
-    "500x50": Work("500 streams of 50 events/s", each(lambda s, e: paced(s, 500, 50, e)), MERGING),
+    "500x50": Work(
+        "500 streams of 50 events/s", each(lambda s, e: paced(s, 500, 50, e)), IN_DETAIL
+    ),
     "1000x20": Work("1,000 streams of 20 events/s", each(lambda s, e: paced(s, 1000, 20, e))),
     "alone": Work("one stream of 80 events/s", each(lambda s, e: paced(s, 1, 80, e))),
     "first": Work("streams of 3 events, one after another", each(first_chunks), STREAMS[1:]),

@@ -55,7 +55,7 @@ class Coalescer:
         """The size at which the app has to wait: what is in flight counts, too."""
         self.room = 0
         """Below this size, and before `open_until`, a chunk may simply `join` the batch that waits.
-        0 as long as nothing waits, or somebody has closed it: then a chunk is to be looked at."""
+        0 as long as nothing waits, or somebody has closed it: then a chunk is one to `add`."""
         self.open_until = inf
         self.lost = 0
         """Bytes given up, or taken for a write that failed."""
@@ -75,12 +75,22 @@ class Coalescer:
         self._merger = merger
 
     def add(self, chunk: bytes, now: float) -> bool:
-        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`."""
+        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`.
+
+        Those that follow may `join` it until then, unless this is closed.
+        """
         if not self.waiting:
-            self._begin(now)
+            self.waiting = True
+            self.first_arrival = now
+            quiet = now - self._last_arrival >= self.max_delay
+            self.deadline = now if quiet else now + self.max_delay
+            if self.stream_began is None:
+                self.stream_began = now
         size = self.size + len(chunk)
-        urgent = self.join(chunk, size, now)
-        return urgent or size >= self.max_bytes or now >= self.deadline
+        due = self.join(chunk, size, now) or size >= self.max_bytes or now >= self.deadline
+        self.room = self.limit
+        self.open_until = inf if due else self.deadline
+        return due
 
     def stop_merging(self) -> None:
         """From here on chunks are joined, and nothing else."""
@@ -98,23 +108,9 @@ class Coalescer:
         self.chunks_taken += 1
         return self._merger.add(chunk)
 
-    def open(self, until: float) -> None:
-        """What comes may simply `join`, until then, or the batch is taken, or this is closed."""
-        if self.waiting:
-            self.room = self.limit
-            self.open_until = until
-
     def close(self) -> None:
-        """What comes has to be looked at."""
+        """The chunk that comes next is one to `add`."""
         self.room = 0
-
-    def _begin(self, now: float) -> None:
-        self.waiting = True
-        self.first_arrival = now
-        quiet = now - self._last_arrival >= self.max_delay
-        self.deadline = now if quiet else now + self.max_delay
-        if self.stream_began is None:
-            self.stream_began = now
 
     def passed(self, size: int) -> None:
         """A chunk that cannot be joined to others goes by, and is now in flight."""
@@ -131,15 +127,18 @@ class Coalescer:
 
     def take(self, now: float) -> bytes:
         """What waits as one batch, now in flight: say `sent` when its write has ended."""
-        if now - self.first_arrival > self.longest_delay:
-            self.longest_delay = now - self.first_arrival
+        delay = now - self.first_arrival
+        if delay > self.longest_delay:
+            self.longest_delay = delay
         self.waiting = False
         self.deadline = inf
         chunks, self._chunks = self._chunks, []
         self.chunks_taken += len(chunks)
-        self.bytes_taken += self.size
-        self._fly(self.size)
-        self.size = 0
+        size, self.size = self.size, 0
+        self.bytes_taken += size
+        self.in_flight = size
+        self.limit = self.max_bytes - size
+        self.room = 0
         if self._merger is not None:
             self._merger.release()  # no byte waits longer than any other
             return self._merger.take()
@@ -147,7 +146,8 @@ class Coalescer:
 
     def sent(self) -> None:
         """The batch in flight was delivered."""
-        self._fly(0)
+        self.in_flight = 0
+        self.limit = self.max_bytes
 
     def send_failed(self) -> None:
         """The batch in flight was not delivered. It is not put back: half of it may be sent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from math import inf
 from typing import Final, Protocol
 
 import anyio
@@ -66,7 +65,6 @@ class BatchedResponse:
         "_owner",
         "_record_left",
         "_recorded",
-        "_server_send",
         "_time",
         "_turn",
         "_turns",
@@ -74,6 +72,7 @@ class BatchedResponse:
         "coalescer",
         "held",
         "moment_ends",
+        "write",
         "writer",
     )
 
@@ -92,7 +91,7 @@ class BatchedResponse:
         self.held = 0
         """How many sends of the app's wait in here."""
         self._owner = owner
-        self._server_send = send
+        self.write = send
         self._time = scheduler.time
         self._turns = scheduler.turns
         self._give_way = scheduler.give_way
@@ -127,8 +126,9 @@ class BatchedResponse:
 
     async def send(self, message: Message) -> None:
         """The app's `send`, with all the questions that there are."""
-        if not self.writer.accepting:
-            await self._hold(self.writer.line_up())  # another task of the app's was here first
+        writer, coalescer = self.writer, self.coalescer
+        if writer.claims or coalescer.full:
+            await self._hold(writer.line_up())  # another task of the app's was here first
             if self._owner.state is CLOSED:
                 return  # this one was let off
         if self._owner.state is not STREAMING:
@@ -137,29 +137,27 @@ class BatchedResponse:
         body, more = message.get("body"), message.get("more_body")
         if type(body) is not bytes or message["type"] != BODY or len(message) != 3 or more is None:
             await self._send_unusual(message)
-        elif not more:
+            return
+        if not more:
             await self._send_last(message, body)
-        else:
-            await self._send_chunk(body)
-
-    async def _send_chunk(self, body: bytes) -> None:
-        writer, coalescer, now = self.writer, self.coalescer, self._time()
-        self._record(body)
+            return
+        now = self._time()
         # An empty chunk is nothing, but the first: it can be meant to send headers (daphne).
         if body or coalescer.stream_began is None:
             first = not coalescer.waiting
-            due = coalescer.add(body, now)
-            if due:
+            if coalescer.add(body, now):
                 writer.wake()
             elif first:
                 writer.begin_batch()
-            if not (writer.claims or self._record_left):
-                coalescer.open(inf if due else coalescer.deadline)
+            if self._record_left:
+                self._record(body)
+            if writer.claims or self._record_left:
+                coalescer.close()
         if not self.batching:
             await self._hold(writer.deliver(None))
         elif coalescer.full:
             await self._hold(writer.room())
-        elif self.has_held_up_the_loop(now):
+        elif now > self._turns.limit and self.has_held_up_the_loop(now):
             await self._hold(self._give_way())
 
     def has_held_up_the_loop(self, now: float) -> bool:
@@ -265,9 +263,6 @@ class BatchedResponse:
 
     def last(self, body: bytes, message: Message) -> Message:
         return message if body is message.get("body", b"") else {**message, "body": body}
-
-    def write(self, message: Message) -> Awaitable[None]:
-        return self._server_send(message)
 
     def last_written(self) -> None:
         if self._owner.state is ENDING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -26,8 +26,9 @@ class Sink(Protocol[T]):
     def last(self, body: bytes, message: T) -> T:
         """The last message, with these bytes in it."""
 
-    def write(self, message: T) -> Awaitable[None]:
-        """Deliver a message: return when the server has taken it."""
+    @property
+    def write(self) -> Callable[[T], Awaitable[None]]:
+        """Delivers a message: returns when the server has taken it."""
 
     def last_written(self) -> None:
         """The last message is delivered."""

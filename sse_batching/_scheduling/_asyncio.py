@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext, suppress
 from contextvars import Context
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 import anyio
@@ -71,7 +72,7 @@ class AsyncioTask:
 
     def start(self, work: Awaitable[None]) -> Begun | None:
         # What an eager task factory does with a new task: the work finds itself in this one.
-        coroutine = coroutine_of(work)
+        coroutine = work if type(work) is CoroutineType else coroutine_of(work)
         _enter_task(self._loop, self._task)
         try:
             return Begun(coroutine, coroutine.send(None))
@@ -153,24 +154,26 @@ class AsyncioHost:
 class AsyncioParker:
     """See `Parker`. A bare future: an `anyio.Event` for every batch costs several times as much."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_future", "_loop", "parked")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.parked = False
         self._loop = loop
-        self._future: asyncio.Future[None] | None = None
+        self._future: asyncio.Future[None] = loop.create_future()
 
-    @property
-    def parked(self) -> bool:
-        return self._future is not None and not self._future.done()
-
-    def park(self) -> Awaitable[None]:
-        future = self._future = self._loop.create_future()
-        return future
+    async def park(self) -> None:
+        self._future = self._loop.create_future()
+        self.parked = True
+        try:
+            await self._future
+        finally:
+            self.parked = False
 
     def unpark(self) -> None:
-        future = self._future
-        if future is not None and not future.done():
-            future.set_result(None)
+        if self.parked:
+            self.parked = False
+            if not self._future.done():  # cancelled, but the task has not run yet
+                self._future.set_result(None)
 
 
 class AsyncioInterruptible:

@@ -131,22 +131,20 @@ class TrioParker:
     """See `Parker`."""
 
     def __init__(self) -> None:
-        self._event: trio.Event | None = None
-
-    @property
-    def parked(self) -> bool:
-        return self._event is not None and not self._event.is_set()
+        self.parked = False
+        self._event = trio.Event()
 
     async def park(self) -> None:
         self._event = trio.Event()
+        self.parked = True
         try:
             await self._event.wait()
         finally:
-            self._event = None
+            self.parked = False
 
     def unpark(self) -> None:
-        if self._event is not None:
-            self._event.set()
+        self.parked = False
+        self._event.set()
 
 
 class TrioInterruptible:
