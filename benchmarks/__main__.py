@@ -1,6 +1,6 @@
 """Server CPU, writes, delays and memory: this package and what one would use in its place.
 
-    python -m benchmarks            # five rounds, about 25 minutes
+    python -m benchmarks            # nine rounds, about half an hour
     python -m benchmarks --quick    # one short round, about a minute
 
 The servers have one core to themselves and the client another, where there are two.
@@ -26,14 +26,14 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--rounds", type=int, help="how many; 5")
+    parser.add_argument("--rounds", type=int, help="how many; 9")
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK")
     parser.add_argument(
         "--rivals", nargs="+", choices=[*RIVALS, *OPTIONAL], help="in place of those of each work"
     )
     parser.add_argument("--output", type=Path, default=report.RESULTS, help="a folder")
     options = parser.parse_args()
-    rounds = options.rounds or (1 if options.quick else 5)
+    rounds = options.rounds or (1 if options.quick else 9)
     effort = QUICK if options.quick else FULL
     measured = uvloop.run(run(options.works, options.rivals, rounds, effort))
     results = report.results(measured, effort)

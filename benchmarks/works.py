@@ -48,7 +48,7 @@ class Effort(NamedTuple):
     requests: int
 
 
-FULL: Final = Effort(seconds=5.0, flat_events=4000, firsts=400, idle_streams=1000, requests=40_000)
+FULL: Final = Effort(seconds=2.5, flat_events=4000, firsts=200, idle_streams=1000, requests=24_000)
 QUICK: Final = Effort(seconds=0.4, flat_events=500, firsts=40, idle_streams=300, requests=2_400)
 
 BARE: Final = "bare"

@@ -32,13 +32,12 @@ class Coalescer:
         "deadline",
         "first_arrival",
         "in_flight",
+        "is_open",
         "limit",
         "longest_delay",
         "lost",
         "max_bytes",
         "max_delay",
-        "open_until",
-        "room",
         "size",
         "stream_began",
         "waiting",
@@ -53,10 +52,9 @@ class Coalescer:
         """Bytes taken for a write that has not ended."""
         self.limit = max_bytes
         """The size at which the app has to wait: what is in flight counts, too."""
-        self.room = 0
-        """Below this size, and before `open_until`, a chunk may simply `join` the batch that waits.
-        0 as long as nothing waits, or somebody has closed it: then a chunk is one to `add`."""
-        self.open_until = inf
+        self.is_open = False
+        """Whether a chunk that leaves the size below `limit` may simply `join`. Whoever has
+        questions to ask first closes it."""
         self.lost = 0
         """Bytes given up, or taken for a write that failed."""
         self.waiting = False
@@ -75,22 +73,12 @@ class Coalescer:
         self._merger = merger
 
     def add(self, chunk: bytes, now: float) -> bool:
-        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`.
-
-        Those that follow may `join` it until then, unless this is closed.
-        """
-        if not self.waiting:
-            self.waiting = True
-            self.first_arrival = now
-            quiet = now - self._last_arrival >= self.max_delay
-            self.deadline = now if quiet else now + self.max_delay
-            if self.stream_began is None:
-                self.stream_began = now
+        """Buffer a chunk. True if the batch is due now, False if it is due at `deadline`."""
         size = self.size + len(chunk)
-        due = self.join(chunk, size, now) or size >= self.max_bytes or now >= self.deadline
-        self.room = self.limit
-        self.open_until = inf if due else self.deadline
-        return due
+        self.join(chunk, size, now)
+        if size >= self.max_bytes:
+            self._expedite(now)
+        return self.deadline <= now
 
     def stop_merging(self) -> None:
         """From here on chunks are joined, and nothing else."""
@@ -98,19 +86,35 @@ class Coalescer:
             self._merger.stop()
 
     def join(self, chunk: bytes, size: int, now: float) -> bool:
-        """Buffer a chunk that joins others, and makes the batch that `size`: see `room`. True if
-        the batch must not wait."""
+        """Buffer a chunk, which makes the batch that `size`: see `is_open`. True if this is news
+        for the writer: a batch has begun, or it is due now."""
+        if self.waiting:
+            news = now >= self.deadline
+        else:
+            self._begin(now)
+            news = True
         self.size = size
         self._last_arrival = now
         if self._merger is None:
             self._chunks.append(chunk)
-            return False
+            return news
         self.chunks_taken += 1
-        return self._merger.add(chunk)
+        if self._merger.add(chunk):
+            self._expedite(now)
+            return True
+        return news
 
-    def close(self) -> None:
-        """The chunk that comes next is one to `add`."""
-        self.room = 0
+    def _begin(self, now: float) -> None:
+        self.waiting = True
+        self.first_arrival = now
+        quiet = now - self._last_arrival >= self.max_delay
+        self.deadline = now if quiet else now + self.max_delay
+        if self.stream_began is None:
+            self.stream_began = now
+
+    def _expedite(self, now: float) -> None:
+        """The batch must not wait."""
+        self.deadline = min(self.deadline, now)
 
     def passed(self, size: int) -> None:
         """A chunk that cannot be joined to others goes by, and is now in flight."""
@@ -123,7 +127,6 @@ class Coalescer:
         self.max_delay = max_delay
         if self.waiting:
             self.deadline = min(self.deadline, now + max_delay)
-            self.close()
 
     def take(self, now: float) -> bytes:
         """What waits as one batch, now in flight: say `sent` when its write has ended."""
@@ -138,7 +141,6 @@ class Coalescer:
         self.bytes_taken += size
         self.in_flight = size
         self.limit = self.max_bytes - size
-        self.room = 0
         if self._merger is not None:
             self._merger.release()  # no byte waits longer than any other
             return self._merger.take()
@@ -157,7 +159,6 @@ class Coalescer:
     def _fly(self, size: int) -> None:
         self.in_flight = size
         self.limit = self.max_bytes - size
-        self.room = 0
 
     def drop(self) -> None:
         """Give up what waits and what is in flight: nothing more will be delivered."""

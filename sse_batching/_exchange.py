@@ -169,15 +169,15 @@ class Exchange:
             more = False
         if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
             size = coalescer.size + len(body)
-            if size < coalescer.room:
+            if body and size < coalescer.limit and coalescer.is_open:
                 now = self._time()
-                if now < coalescer.open_until and (
+                if (
                     now <= self._turns.limit
                     or now < response.moment_ends
                     or not response.has_held_up_the_loop(now)
                 ):
                     if coalescer.join(body, size, now):
-                        response.writer.wake()
+                        response.writer.attend(now)
                     return
         await response.send(message)
 

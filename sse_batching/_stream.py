@@ -116,7 +116,7 @@ class BatchedResponse:
     def configure(self, max_delay: float | None, *, batching: bool) -> None:
         """Change how the chunks that come are gathered; for those that wait, see `set_delay`."""
         self.batching = batching
-        self.coalescer.close()
+        self.coalescer.is_open = False
         if not batching:
             self.coalescer.stop_merging()
         if max_delay is not None:
@@ -144,15 +144,11 @@ class BatchedResponse:
         now = self._time()
         # An empty chunk is nothing, but the first: it can be meant to send headers (daphne).
         if body or coalescer.stream_began is None:
-            first = not coalescer.waiting
-            if coalescer.add(body, now):
-                writer.wake()
-            elif first:
-                writer.begin_batch()
-            if self._record_left:
-                self._record(body)
-            if writer.claims or self._record_left:
-                coalescer.close()
+            self._record(body)
+            coalescer.add(body, now)
+            writer.attend(now)
+        # If nobody is in line and nothing is recorded, those that follow need not come by here.
+        coalescer.is_open = not (writer.claims or self._record_left)
         if not self.batching:
             await self._hold(writer.deliver(None))
         elif coalescer.full:

@@ -65,9 +65,8 @@ class Started(NamedTuple):
 class BatchWriter(Generic[T]):
     """The only writer of one stream. Its one task makes one write at a time.
 
-    A producer (`begin_batch`, `wake`, `deliver`, `room`) never writes by itself. So whatever
-    befalls a producer, a cancellation say, no write is cut in two by it; and one that is slow does
-    not hold up others.
+    A producer (`attend`, `deliver`, `room`) never writes by itself. So whatever befalls a producer,
+    a cancellation say, no write is cut in two by it; and one that is slow does not hold up others.
 
     The task need not be woken for a batch whose deadline has come: most servers take a write
     without waiting, and then the timer's callback makes it, in the name of the task.
@@ -164,27 +163,24 @@ class BatchWriter(Generic[T]):
 
     def _claim(self) -> None:
         self.claims += 1
-        self._coalescer.close()
+        self._coalescer.is_open = False
 
-    def begin_batch(self) -> None:
-        """The first chunk of a batch is buffered: see to it that it is written in time."""
-        # Behind a write in flight no timer is needed: the end of the write is the signal.
-        if self._parker.parked:
+    def attend(self, now: float) -> None:
+        """Something waits: see to it that it is written in time."""
+        if self._coalescer.deadline <= now:
+            self._parker.unpark()
+        elif self._flush_timer is None:
             self._flush_timer = self._deadlines
             self._flush_timer.add(self, self._coalescer.deadline)
 
-    def wake(self) -> None:
-        """What is buffered is due."""
-        self._parker.unpark()
-
     def set_delay(self, max_delay: float) -> None:
         """Set another `max_delay`, for what waits too."""
-        before = self._coalescer.deadline
-        self._coalescer.set_delay(max_delay, self._time())
+        before, now = self._coalescer.deadline, self._time()
+        self._coalescer.set_delay(max_delay, now)
         self._deadlines = self._scheduler.deadlines(max_delay)
         if self._coalescer.deadline < before:
             self._stop_flush_timer()
-            self.begin_batch()
+            self.attend(now)
 
     def _stop_flush_timer(self) -> None:
         if self._flush_timer is not None:

@@ -444,6 +444,23 @@ async def test_a_task_cancelled_while_parked_is_parked_no_more() -> None:
     assert not parker.parked
 
 
+async def test_unparking_a_task_that_is_just_being_cancelled_does_nothing() -> None:
+    """`unpark` between a cancellation and the turn in which the task hears of it: no error."""
+    parker, woken = scheduler().parker(), list[bool]()
+
+    async def wait() -> None:
+        await parker.park()
+        woken.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+        parker.unpark()
+
+    assert (parker.parked, woken) == (False, [])
+
+
 # Waits that others can cut short.
 
 
