@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -60,6 +61,9 @@ class Started(NamedTuple):
 
     rest: Rest
     size: int
+
+    def finish(self) -> Awaitable[None]:
+        return self.rest
 
 
 class BatchWriter(Generic[T]):
@@ -258,7 +262,7 @@ class BatchWriter(Generic[T]):
             while True:
                 if (started := self._started) is not None:
                     self._started = None
-                    await self._finish(started)
+                    await self._finish(started.finish, started.size, None)
                 elif (delivery := self._delivery) is not None:
                     await self._write_delivery(delivery)
                     self._delivery = None
@@ -309,28 +313,26 @@ class BatchWriter(Generic[T]):
         self._comment_due = False
         await self._write(self._sink.batch(KEEPALIVE_COMMENT), len(KEEPALIVE_COMMENT), None)
 
-    async def _write(self, message: T, size: int | None, delivery: Delivery[T] | None) -> None:
+    def _write(self, message: T, size: int | None, delivery: Delivery[T] | None) -> Awaitable[None]:
         """Make one write; `size` is that of its body, None if it is no body message."""
         self._begin_wait(self._time())
+        return self._finish(partial(self._sink.write, message), size, delivery)
+
+    async def _finish(
+        self,
+        write: Callable[[], Awaitable[None]],
+        size: int | None,
+        delivery: Delivery[T] | None,
+    ) -> None:
+        """Wait for the end of a write that may stall from now on, or has begun already."""
         try:
-            await self._sink.write(message)
+            await write()
         except BaseException as error:
             self._failed(error, delivery)
             if not isinstance(error, Exception):
                 raise
         else:
             self._written(size)
-
-    async def _finish(self, started: Started) -> None:
-        """Wait for the end of a write that has begun."""
-        try:
-            await started.rest
-        except BaseException as error:
-            self._failed(error, None)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._written(started.size)
 
     # The timer's side: what the task would do, as long as there is nothing to wait for.
 
