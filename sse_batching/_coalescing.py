@@ -139,7 +139,7 @@ class Coalescer:
         self.chunks_taken += len(chunks)
         size, self.size = self.size, 0
         self.bytes_taken += size
-        self.in_flight = size
+        self.in_flight = size  # `_fly` in line, as in `sent`: each batch comes by
         self.limit = self.max_bytes - size
         if self._merger is not None:
             self._merger.release()  # no byte waits longer than any other

@@ -127,7 +127,7 @@ class BatchedResponse:
     async def send(self, message: Message) -> None:
         """The app's `send`, with all the questions that there are."""
         writer, coalescer = self.writer, self.coalescer
-        if writer.claims or coalescer.full:
+        if not writer.accepting:
             await self._hold(writer.line_up())  # another task of the app's was here first
             if self._owner.state is CLOSED:
                 return  # this one was let off
@@ -153,7 +153,7 @@ class BatchedResponse:
             await self._hold(writer.deliver(None))
         elif coalescer.full:
             await self._hold(writer.room())
-        elif now > self._turns.limit and self.has_held_up_the_loop(now):
+        elif self.has_held_up_the_loop(now):
             await self._hold(self._give_way())
 
     def has_held_up_the_loop(self, now: float) -> bool:

@@ -72,6 +72,7 @@ class AsyncioTask:
 
     def start(self, work: Awaitable[None]) -> Begun | None:
         # What an eager task factory does with a new task: the work finds itself in this one.
+        # Nearly always it is a coroutine already, and each batch comes by: asked in line.
         coroutine = work if type(work) is CoroutineType else coroutine_of(work)
         _enter_task(self._loop, self._task)
         try:
@@ -157,7 +158,7 @@ class AsyncioParker:
     __slots__ = ("_future", "_loop", "parked")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.parked = False
+        self.parked = False  # each batch asks, and the future would be slow to answer
         self._loop = loop
         self._future: asyncio.Future[None] = loop.create_future()
 
