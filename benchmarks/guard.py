@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, Final
 
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._typing import ASGIApp, Message, Receive, Scope, Send
+from sse_batching._types import ASGIApp, Message, Receive, Scope, Send
 from sse_batching.testing import ManualClockLoop
 
 WRITTEN: Final = Path(__file__).with_name("guard.json")

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sse_batching import formats
-from sse_batching._coalescing import Coalescer
-from sse_batching._framing import EventSplitter, LineSplitter, Splitter, read_event, read_line
+from sse_batching._buffer import Coalescer
+from sse_batching._sse import EventSplitter, LineSplitter, Splitter, read_event, read_line
 from sse_batching._merging import Format, Merger
 
 from .report import RESULTS, about, significant, write_json

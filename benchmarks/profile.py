@@ -27,7 +27,7 @@ import uvloop
 
 import sse_batching
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 
 from .guard import (
     CHUNKS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._context import Stream, current_stream, current_token, get_token
+from ._stream import Stream, current_stream, current_token, get_token
 from .cancellation import CancellationToken, Registration
 from .exceptions import ClientDisconnected, SSEBatchingError, StreamCancelled
 from .middleware import SSEBatchingMiddleware

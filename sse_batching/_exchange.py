@@ -1,4 +1,4 @@
-"""One request and its response: what state it is in, and what ends it."""
+"""One request and its response: the app's `receive` and `send`, the state, and the end."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import logging
 import secrets
 import threading
 from collections.abc import Awaitable
-from contextlib import suppress
-from typing import Final
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final, NamedTuple
 
 import anyio
-from asgiref.sync import markcoroutinefunction
 
-from ._coalescing import Coalescer
-from ._ending import Cause, Ending
-from ._options import Options, check_seconds
+from ._buffer import Buffer
+from ._cause import CLIENT_LEFT, SERVER_CANCELLED, Cause, of_failed_write
+from ._disconnect import Disconnect, follows_disconnect
+from ._loop import LazyTimer, Loop
+from ._options import Options
 from ._policy import ends_response, is_batched, merger_for
-from ._receiving import Receiver
-from ._refusing import Refusals
-from ._scheduling import Alarm, Host, Scheduler
+from ._receiver import Receiver
+from ._response import BatchedResponse
 from ._states import (
     ABANDONED,
     AWAITING,
     CLOSED,
     COMPLETED,
-    ENDING,
+    FINISHING,
     PASSING,
     STREAMING,
     TRANSITIONS,
     State,
 )
-from ._stream import BODY, DISCONNECTED, SHUT_DOWN, BatchedResponse, is_disconnect
-from ._typing import Message, Receive, Scope, Send
+from ._types import BODY, START, Message, Receive, Scope, Send
 from .cancellation import CancellationToken
 from .reasons import CancelReason
 from .report import Outcome, StreamReport
@@ -39,319 +40,331 @@ from .report import Outcome, StreamReport
 logger: Final = logging.getLogger("sse_batching")
 
 LAST_WRITE_TIME: Final = 1.0
-"""Seconds for the last write once the server has said `http.disconnect`: some say it just before
-the last write returns (hypercorn on trio), on others it never returns (hypercorn, HTTP/2)."""
+"""Seconds for the last write after `http.disconnect`. Some servers say it just before the last
+write returns (hypercorn on trio); on others the write never returns (hypercorn, HTTP/2)."""
 
 CLEANUP_TIME: Final = 1.0
-"""Seconds for our own tasks to end; one that is stuck in a `send` which cannot be cancelled
-(hypercorn on trio) is left to the server."""
+"""Seconds for this package's tasks to end. A task that is stuck in a `send` which cannot be
+cancelled (hypercorn on trio) is left to the server."""
 
 _lock: Final = threading.Lock()
 
 
-class Exchange:
-    """One request and its response, and the only owner of their state."""
+class Finished(NamedTuple):
+    """How a request ended."""
 
-    # Slots: CPython 3.11 reads an attribute that is but a default of the class ten times slower.
+    report: StreamReport | None
+    """None if the request was no stream."""
+    error: BaseException | None
+    """What the middleware raises."""
+    cancelled: bool = False
+    """True if the server cancelled the request, so that little time is left."""
+
+
+class Exchange:
+    """One request and its response. The only owner of their state.
+
+    Light: a request that does not stream costs one of these and a look at each of its messages. The
+    receiver, the disconnect and the batched response are made when something asks for them.
+
+    `token` and `id` are safe in any thread. Everything else belongs to the event loop.
+    """
+
+    # Slots: CPython 3.11 reads a default from the class ten times slower.
     __slots__ = (
-        "_batching",
         "_began",
-        "_ending",
-        "_host",
+        "_buffer",
+        "_disconnect",
         "_id",
-        "_last_write",
-        "_max_delay",
+        "_last_write_timer",
+        "_loop",
         "_options",
         "_receiver",
-        "_refusals",
         "_response",
-        "_scheduler",
         "_scope",
         "_server_receive",
         "_server_send",
-        "_streaming",
-        "_task",
         "_time",
-        "_turns",
-        "over",
+        "_waiting_sends",
+        "app_task",
+        "ended",
         "state",
-        "touched",
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, options: Options, scheduler: Scheduler
+        self, scope: Scope, receive: Receive, send: Send, options: Options, loop: Loop
     ) -> None:
         self.state = AWAITING
-        self.over = False
-        """Whether the app has ended, and the middleware with it."""
-        self.touched = False
-        """Whether there is something to clean up, or to report, when the app has ended."""
+        self.ended = False
+        """True once the app has ended, and the middleware with it."""
         self._scope = scope
         self._server_receive = receive
         self._server_send = send
         self._options = options
-        self._scheduler = scheduler
-        self._time = scheduler.time
-        self._turns = scheduler.turns
-        self._task = scheduler.current()
-        self._began = scheduler.time()
+        self._loop = loop
+        self._time = loop.time
+        self._began = loop.time()
+        self.app_task = loop.app_task()
         # Most requests end without any of these.
-        self._receiver: Receiver | None = None
-        self._host: Host | None = None
-        self._ending: Ending | None = None
-        self._response: BatchedResponse | None = None
-        self._streaming: Coalescer | None = None  # of the response, while it streams
         self._id: str | None = None
-        self._max_delay: float | None = None  # of this response, in place of the option
-        self._batching = True
-        self._last_write: Alarm | None = None
-        self._refusals: Refusals | None = None
+        self._receiver: Receiver | None = None
+        self._disconnect: Disconnect | None = None
+        self._response: BatchedResponse | None = None
+        self._buffer: Buffer | None = None  # of the response, while STREAMING
+        self._waiting_sends = 0  # calls of the app's `send` that wait in this package
+        self._last_write_timer: LazyTimer | None = None
 
-    # What the code that serves the request asks for.
+    # For `Stream`, the code that serves the request.
 
     @property
     def id(self) -> str:
+        """128 random bits in hexadecimal digits."""
         if self._id is None:
-            with _lock:  # threads may ask as well
+            with _lock:
                 self._id = self._id or secrets.token_hex(16)
         return self._id
 
     @property
     def token(self) -> CancellationToken:
-        token = self.ending.token
-        if not self.receiver.watched and self.state is not COMPLETED:
-            self._scheduler.run_in_loop(self._watch)
+        """The token of the request. Reading this attribute asks for it."""
+        token = self.disconnect.token
+        if not self.receiver.watching and self.state is not COMPLETED:
+            self._loop.run_in_loop(self._watch)
         return token
 
     async def flush(self) -> None:
+        """See `Stream.flush`."""
         if self.state is CLOSED:
-            self.refuse()
+            self.disconnect.reject_or_ignore(waited=False)
         elif self.state is STREAMING and self._response is not None:
-            await self._response.flush()
+            await self._wait_for(self._response.writer.flush())
 
     def configure(self, max_delay: float | None, enabled: bool | None) -> None:
-        if max_delay is not None:
-            check_seconds("max_delay", max_delay)
-            self._max_delay = max_delay
-        if enabled is not None:
-            self._batching = enabled
+        """See `Stream.configure`."""
+        self._options = replace(
+            self._options,
+            max_delay=self._options.max_delay if max_delay is None else max_delay,
+            batching=self._options.batching if enabled is None else enabled,
+        )
         if self._response is not None:
-            self._response.configure(self._max_delay, batching=self._batching)
+            self._response.configure(self._options)
 
-    # The app's `receive` and `send`. The former is a plain function, which costs no coroutine. But
-    # marked as what it stands for, for those who ask.
-
-    @markcoroutinefunction
-    def receive(self) -> Awaitable[Message]:
-        """The `receive` that the app is given."""
-        return self.receiver.receive()
+    # The parts that are made on demand.
 
     @property
     def receiver(self) -> Receiver:
+        """The only caller of the server's `receive`."""
         if self._receiver is None:
-            with _lock:  # a thread that asks for the token may want it at the same time
+            with _lock:  # a thread that asks for the token may need the receiver at the same time
                 if self._receiver is None:
-                    self._receiver = Receiver(self._server_receive, self._scheduler)
+                    self._receiver = Receiver(self._server_receive, self._loop)
         return self._receiver
+
+    @property
+    def disconnect(self) -> Disconnect:
+        """The token, and what follows when the request ends early."""
+        if self._disconnect is None:
+            receiver = self.receiver
+            with _lock:
+                if self._disconnect is None:
+                    self._disconnect = Disconnect(
+                        self._loop, self.app_task, receiver, self._options.grace_period
+                    )
+        return self._disconnect
+
+    def _watch(self) -> None:
+        if self.state is not COMPLETED and not self.ended:
+            self.receiver.watch(self.close)
+
+    # The app's `receive` and `send`.
+
+    async def receive(self) -> Message:
+        """The `receive` that the app is given."""
+        receiver = self.receiver
+        try:
+            return await receiver.receive()
+        except Exception:
+            raise
+        except BaseException as cancellation:
+            if receiver.watching:
+                self.disconnect.clear_traceback_later(cancellation)
+                self.app_task.if_cancelled_outside(partial(self.close, SERVER_CANCELLED))
+            raise
 
     async def send(self, message: Message) -> None:
         """The `send` that the app is given."""
-        # The usual case first, and in line: this is what an event costs.
-        coalescer = self._streaming
-        if coalescer is None:
+        # The fast path is inlined: it is what an event costs.
+        buffer = self._buffer
+        if buffer is None:
             await self._send(message)
             return
         response = self._response
-        assert response is not None  # or nothing would stream
+        assert response is not None  # STREAMING
         try:
             body, more = message["body"], message["more_body"]
         except KeyError:
             more = False
         if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
-            size = coalescer.size + len(body)
-            if body and size < coalescer.limit and coalescer.is_open:
-                now = self._time()
-                if (
-                    now <= self._turns.limit
-                    or now < response.moment_ends
-                    or not response.has_held_up_the_loop(now)
-                ):
-                    if coalescer.join(body, size, now):
-                        response.writer.attend(now)
-                    return
-        await response.send(message)
+            now = self._time()
+            if (
+                now <= self._loop.latency.limit
+                or now < response.may_run_until
+                or not response.must_yield(now)
+            ) and buffer.add_nowait(body, now):
+                return
+        await self._send(message)
 
     def _send(self, message: Message) -> Awaitable[None]:
-        """The same, of a response that does not stream: not yet, not any more, or not at all."""
+        """The slow path of `send`, by the state of the response."""
         state = self.state
         if state is PASSING:
-            if self._ending is not None:
-                return self._send_passing(message)
             if ends_response(message):
-                # Before the write: during it the server already says `http.disconnect`.
+                # Before the write: the server may say `http.disconnect` during the last write.
                 self.move(COMPLETED)
         elif state is AWAITING or state is ABANDONED:
-            if message.get("type") == "http.response.start":
+            if message.get("type") == START:
                 headers = message.get("headers", ())
                 if type(headers) is not list and type(headers) is not tuple:
-                    # It may be an iterator, which looking at it would use up.
+                    # The headers may be an iterator, which can be read only once.
                     message = {**message, "headers": list(headers)}
                 if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
                 self.move(PASSING)
-        elif state is CLOSED or state is ENDING:
+        elif state is STREAMING:
+            return self._send_streaming(message)
+        elif state is not COMPLETED:
             return self._send_late(message)
-        if self._ending is not None:
+        if self._disconnect is not None:
             return self._send_passing(message)
         return self._server_send(message)
 
     async def _send_passing(self, message: Message) -> None:
-        """A response that is not batched, while somebody may want to know of its failure."""
-        if self.state is PASSING and ends_response(message):
-            self.move(COMPLETED)
+        """Pass a message that is not batched, and cancel the token if the client is gone."""
         try:
             await self._server_send(message)
         except Exception as error:
-            if is_disconnect(error):
-                self.close(Cause(CancelReason.SEND_FAILED, DISCONNECTED, error))
+            cause = of_failed_write(error)
+            if not cause.is_app_error:
+                self.close(cause)
             raise
 
     def _start(self, message: Message) -> Awaitable[None]:
-        if not self._scheduler.in_loop():
+        if not self._loop.in_loop():
             return self._start_in_loop(message)
         if self.state is ABANDONED:
             self.move(CLOSED)
-            self.ending.tell_app()
+            self.disconnect.must_stop = True
+            self.disconnect.notify_app()
             return self._send_late(message)
         self.move(STREAMING)
-        self.touched = True
         response = self._response = BatchedResponse(
-            self,
             self._server_send,
             message,
             self._options,
-            self._scheduler,
+            self._loop,
             merger_for(self._scope, message, self._options),
+            self.close,
         )
-        self._streaming = response.coalescer
-        response.configure(self._max_delay, batching=self._batching)
+        self._buffer = response.buffer
         self._watch()
-        return response.deliver(message)
+        return self._wait_for(response.writer.write_through(message))
 
     async def _start_in_loop(self, message: Message) -> None:
-        """`send` was called in a thread, and is awaited here: asgiref's `async_to_sync` does so."""
+        """Start the response in the event loop. asgiref's `async_to_sync` calls `send` in a thread,
+        and awaits the result in the event loop."""
         await self._start(message)
 
-    async def _send_late(self, message: Message) -> None:
-        """A send of a stream that is closed, or is just ending in another task."""
-        if self.state is not CLOSED and self._response is not None:
-            await self._response.writer.line_up()
+    async def _send_streaming(self, message: Message) -> None:
+        response = self._response
+        assert response is not None  # STREAMING
+        if not response.writer.accepting:
+            await self._wait_for(response.writer.wait_turn())
+            if self.state is CLOSED:
+                return  # ignored
+            if self.state is not STREAMING:  # another task sent the last message meanwhile
+                await self._send(message)
+                return
+        if ends_response(message):
+            self.move(FINISHING)
+        await self._wait_for(response.send(message))
+
+    async def _wait_for(self, delivery: Awaitable[None]) -> None:
+        """Await on behalf of the app's `send`. Reject or ignore the `send` if the stream is closed
+        meanwhile."""
+        self._waiting_sends += 1
+        try:
+            await delivery
+        except Exception:
+            if self.state is not CLOSED:
+                raise  # the server rejects a message of the app's: an app error
+        except BaseException as cancellation:
+            self.disconnect.clear_traceback_later(cancellation)
+            raise
+        finally:
+            self._waiting_sends -= 1
         if self.state is CLOSED:
-            await self.refusals.refuse_late()
+            self.disconnect.reject_or_ignore(waited=True)
+
+    async def _send_late(self, message: Message) -> None:
+        """Answer a `send` that came after the stream was closed, or after the last message."""
+        if self.state is not CLOSED and self._response is not None:
+            await self._response.writer.wait_turn()
+        if self.state is CLOSED:
+            await self.disconnect.reject_or_ignore_late()
         else:
-            await self._server_send(message)
+            await self._server_send(message)  # the server raises
 
-    # What the reader tells (`_receiving.Watcher`).
-
-    def client_left(self) -> None:
-        if self.state is COMPLETED:
-            self.receiver.hand_over()
-        elif self.state is ENDING:
-            self._last_write = Alarm(self._scheduler, self._last_write_due)
-            self._last_write.ring_at(self._time() + LAST_WRITE_TIME)
-        else:
-            self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
-
-    def receive_cancelled(self, error: BaseException) -> None:
-        self.raising(error)
-        self.host.on_outside_cancel(self.server_cancelled)
-
-    # How it ends.
-
-    @property
-    def ended_early(self) -> bool:
-        """Whether the request has ended before its time."""
-        return self._ending is not None and self._ending.cause is not None
-
-    @property
-    def mistake(self) -> BaseException | None:
-        """What the server said of a mistake of the app's, if nobody has told the app."""
-        cause = self._ending.cause if self._ending is not None else None
-        if cause is None or not cause.apps_fault or self.refusals.told:
-            return None
-        return cause.error
-
-    @property
-    def host(self) -> Host:
-        """The task of the request. For one that neither streams nor has a token, nobody asks."""
-        if self._host is None:
-            with _lock:
-                self._host = self._host or self._scheduler.host(self._task)
-        return self._host
-
-    @property
-    def ending(self) -> Ending:
-        if self._ending is None:
-            host, receiver = self.host, self.receiver
-            with _lock:
-                if self._ending is None:
-                    self.touched = True
-                    self._ending = Ending(
-                        self._scheduler,
-                        host,
-                        self._options.grace_period,
-                        hand_over=receiver.hand_over,
-                        app_waits=lambda: receiver.app_waits,
-                        must_stop=lambda: self.state is CLOSED,
-                    )
-        return self._ending
-
-    def _watch(self) -> None:
-        if self.state is not COMPLETED and not self.over:
-            self._host = self.host  # from here on it counts who cancels the task
-            self.receiver.watch(self)
+    # The end of the response.
 
     def move(self, state: State) -> None:
-        """The one place where the state changes."""
+        """Change the state. No other method does."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
-        self._streaming = None
+        self._buffer = None
         if state is COMPLETED and self._receiver is not None:
             self._receiver.unwatch()
 
-    def _last_write_due(self, now: float) -> float | None:
-        if self.state is ENDING:
-            self.close(Cause(CancelReason.CLIENT_DISCONNECTED, DISCONNECTED))
-        return None
+    def close(self, cause: Cause | None) -> None:
+        """End the response: completely (None), or early for this cause. Only the first one counts.
 
-    def server_cancelled(self) -> None:
-        """The server, or a middleware around this one, has cancelled the request."""
-        self.close(Cause(CancelReason.SERVER_SHUTDOWN, SHUT_DOWN))
+        The one signal from the parts below: from the writer, the receiver and the timers.
+        """
+        if cause is None:
+            if self.state is FINISHING:
+                self.move(COMPLETED)
+        elif cause is CLIENT_LEFT and self.state is FINISHING:
+            self._last_write_timer = LazyTimer(self._loop, self._last_write_timed_out)
+            self._last_write_timer.reschedule(self._time() + LAST_WRITE_TIME)
+        else:
+            self._close_early(cause)
 
-    def close(self, cause: Cause) -> None:
-        """End the request before its time. The first cause counts."""
-        ending = self.ending
-        if ending.cause is not None or self.state is COMPLETED:
+    def _last_write_timed_out(self, now: float) -> None:
+        if self.state is FINISHING:
+            self._close_early(CLIENT_LEFT)
+
+    def _close_early(self, cause: Cause) -> None:
+        disconnect = self.disconnect
+        if disconnect.cause is not None or self.state is COMPLETED:
             return
         if self.state is AWAITING:
             self.move(ABANDONED)
         elif self.state is not PASSING:
             self.move(CLOSED)
-        self.refusals.begin()
+            disconnect.must_stop = True
         try:
-            ending.begin(cause)
-        finally:  # a callback may have raised KeyboardInterrupt
-            self._after_the_cause(cause, ending)
+            disconnect.begin(cause)
+        finally:  # a callback of the token may have raised KeyboardInterrupt
+            self._after_begin(cause, disconnect)
 
-    def _after_the_cause(self, cause: Cause, ending: Ending) -> None:
+    def _after_begin(self, cause: Cause, disconnect: Disconnect) -> None:
         response = self._response
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
-            response.abort()
+            response.writer.abort()
         self.receiver.give_up()
-        # A `send` that waits in here goes first, and tells the app itself: the generator must be
-        # out of our hands, and at an await of its own, when the framework cancels it.
-        if ending.asked or response is None or not response.held:
-            ending.tell_app()
+        # A waiting `send` returns before the app is notified. So the framework cancels its
+        # generator at an `await` of the generator's own, and not inside this package.
+        if disconnect.token_requested or not self._waiting_sends:
+            disconnect.notify_app()
         logger.info(
             "stream %s: %s (%s) after %.3f s, %d bytes sent, %d undelivered",
             self.id,
@@ -359,131 +372,148 @@ class Exchange:
             cause.reason,
             self._time() - self._began,
             response.writer.bytes_sent if response is not None else 0,
-            response.coalescer.undelivered if response is not None else 0,
+            response.buffer.undelivered if response is not None else 0,
         )
 
+    # The end of the request.
+
     @property
-    def refusals(self) -> Refusals:
-        """Of the sends that come once the stream is closed."""
-        if self._refusals is None:
-            self._refusals = Refusals(self.ending, self.receiver, self._scheduler)
-        return self._refusals
+    def needs_finish(self) -> bool:
+        """True if `finish` has something to do: the response streams, or the token was asked
+        for."""
+        return self._disconnect is not None or self._response is not None
 
-    def refuse(self, *, held: bool = False) -> None:
-        self.refusals.refuse(held=held)
+    async def finish(self, error: BaseException | None) -> Finished:
+        """Write what is buffered, stop everything of this package, and decide how the request ends.
 
-    def raising(self, error: BaseException) -> None:
-        self.refusals.remember(error)
-
-    # When the app has ended.
-
-    async def settle(self, *, cancelled: bool) -> tuple[bool, BaseException | None]:
-        """Clean up after the app, which `cancelled` may have ended.
-
-        Whether that cancellation was none but our own; and a cancellation from outside that came
-        while the rest was written, which the caller has to raise.
+        `error`: what the app raised.
         """
-        if self._refusals is not None:
-            self._refusals.stop()
-        ours = await self.host.absorb(running=not cancelled)
+        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        if error is not None and not isinstance(error, Exception) and not cancelled:
+            # GeneratorExit or KeyboardInterrupt: there may be no event loop left to await anything.
+            self.close(SERVER_CANCELLED)
+            self._stop()
+            return Finished(None, error)
+        self._stop_notifying()
+        ours = await self.app_task.uncancel(cancelled=cancelled)
         if cancelled and not ours:
-            self.server_cancelled()
-        self._stop_ending()
-        await self.host.absorb(running=True)  # what a callback of the token may have asked for
+            self.close(SERVER_CANCELLED)
+        self._stop_notifying()
+        await self.app_task.uncancel(cancelled=False)  # what a callback of the token requested
         late: BaseException | None = None
-        response = self._response
         try:
-            if response is not None and not response.writer.over:
-                if cancelled:
-                    await self._write_in_time(response)
-                else:
-                    await response.write_rest()
-        except anyio.get_cancelled_exc_class() as error:
-            self.server_cancelled()
-            late = None if cancelled else error  # the first one goes on already
-            self._stop_ending()
-            if late is not None and response is not None:
-                with suppress(anyio.get_cancelled_exc_class()):  # `late` tells it all
-                    await self._write_in_time(response)
+            await self._write_rest(in_time=cancelled)
+        except anyio.get_cancelled_exc_class() as cancellation:
+            self.close(SERVER_CANCELLED)
+            self._stop_notifying()
+            if not cancelled:
+                late = cancellation
+                with suppress(anyio.get_cancelled_exc_class()):  # `late` is raised already
+                    await self._write_rest(in_time=True)
         finally:
-            self.stop()
+            self._stop()
         if not self._stopped:
             try:
-                with anyio.CancelScope(shield=True):
-                    await self.receiver.join(CLEANUP_TIME)
-                    if response is not None:
-                        await response.writer.join(CLEANUP_TIME)
-            except anyio.get_cancelled_exc_class() as error:  # asyncio's come through a shield
-                late = None if cancelled else error
-            if not self._stopped:
-                logger.warning("stream %s: the server's `send` cannot be cancelled", self.id)
-        return ours, late
+                await self._join()
+            except anyio.get_cancelled_exc_class() as cancellation:
+                late = None if cancelled else cancellation
+        report = self._report(None if ours else error)
+        return Finished(
+            report, late or self._raised(error, ours=ours), cancelled or late is not None
+        )
 
-    def _stop_ending(self) -> None:
-        """There is no app left to cancel."""
-        if self._ending is not None:
-            self._ending.stop()
+    def _raised(self, error: BaseException | None, *, ours: bool) -> BaseException | None:
+        """Return what the middleware raises for this exception of the app's."""
+        cause = self._disconnect.cause if self._disconnect is not None else None
+        if error is not None and not ours and (cause is None or not follows_disconnect(error)):
+            return error
+        if error is not None:
+            logger.debug("stream %s: swallowed after the disconnect: %r", self.id, error)
+        if cause is not None and cause.is_app_error and not self.disconnect.app_error_raised:
+            return cause.error
+        return None
 
-    async def _write_in_time(self, response: BatchedResponse) -> None:
-        """A cancelled request gets a moment to write what is left of it."""
-        with anyio.move_on_after(CLEANUP_TIME, shield=True):
-            await response.write_rest()
+    async def _write_rest(self, *, in_time: bool) -> None:
+        """Write what is buffered. `in_time`: for at most `CLEANUP_TIME`, shielded."""
+        response = self._response
+        if response is None or response.writer.closed:
+            return
+        limit = anyio.move_on_after(CLEANUP_TIME, shield=True) if in_time else nullcontext()
+        try:
+            with limit:
+                await response.writer.flush()
+        except Exception as error:  # noqa: BLE001 (no `send` is left that could raise it)
+            self.close(of_failed_write(error))
+
+    def _stop_notifying(self) -> None:
+        if self._disconnect is not None:
+            self._disconnect.stop()
+
+    def _stop(self) -> None:
+        """Write and watch no more. The tasks of this package end by themselves. A task that the app
+        left behind sends to the server directly."""
+        if self.state is STREAMING:
+            self.move(PASSING)
+        if self._response is not None:
+            self._response.writer.abort()
+        self.receiver.stop()
+        if self._last_write_timer is not None:
+            self._last_write_timer.stop()
+        self._stop_notifying()
 
     @property
     def _stopped(self) -> bool:
         return self.receiver.stopped and (self._response is None or self._response.writer.stopped)
 
-    def stop(self) -> None:
-        """Write and watch no more. What is left of our tasks ends by itself, and what a task that
-        the app left behind may still send goes to the server."""
-        if self.state is STREAMING:
-            self.move(PASSING)
-        if self._response is not None:
-            self._response.abort()
-        self.receiver.stop()
-        if self._last_write is not None:
-            self._last_write.stop()
-        if self._refusals is not None:
-            self._refusals.stop()
-        self._stop_ending()
+    async def _join(self) -> None:
+        """Wait for the tasks of this package, at most `CLEANUP_TIME` for each."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.receiver.join(CLEANUP_TIME)
+                if self._response is not None:
+                    await self._response.writer.join(CLEANUP_TIME)
+        finally:
+            if not self._stopped:
+                logger.warning("stream %s: the server's `send` cannot be cancelled", self.id)
 
     def release(self) -> None:
-        """The request is over. What still holds the exchange, a context that the server has copied
-        for a timer of its own say, holds nothing else of it."""
+        """Drop the parts: the request is over. The exchange itself may live longer, in a context
+        that the server has copied for a timer of its own (uvicorn's keep-alive timer)."""
         self._scope = {}
         self._response = None
-        if self._ending is not None:
-            self._ending.release()
+        if self._disconnect is not None:
+            self._disconnect.release_token()
 
-    def report(self, error: BaseException | None) -> StreamReport | None:
-        """What became of the stream; None if the request was not one. `error`: the app's."""
-        ending, response = self._ending, self._response
-        cause = ending.cause if ending is not None else None
+    def _report(self, error: BaseException | None) -> StreamReport | None:
+        """Return the report, or None if the request was no stream. `error`: the app's."""
+        disconnect, response = self._disconnect, self._response
+        cause = disconnect.cause if disconnect is not None else None
         if response is None and cause is None:
             return None
         now = self._time()
         outcome: Outcome = "failed"
         if cause is not None:
-            outcome = "failed" if cause.apps_fault else "incomplete"
+            outcome = "failed" if cause.is_app_error else "incomplete"
         elif self.state is COMPLETED:
             outcome = "completed"
-        closed_at = ending.began if ending is not None else None
-        coalescer = response.coalescer if response is not None else Coalescer(0, 1)
-        first = coalescer.stream_began
+        closed_at = disconnect.since if disconnect is not None else None
+        buffer = response.buffer if response is not None else Buffer(0, 1)
+        first = buffer.stream_began
+        recorded = response.recorded if response is not None else b""
         return StreamReport(
             stream_id=self.id,
             outcome=outcome,
             reason=cause.reason if cause is not None else None,
             error=error if cause is None or cause.error is None else cause.error,
-            chunks=coalescer.chunks,
-            bytes_in=coalescer.bytes_in,
+            chunks=buffer.chunks,
+            bytes_in=buffer.bytes_in,
             writes=response.writer.writes if response is not None else 0,
             bytes_sent=response.writer.bytes_sent if response is not None else 0,
-            bytes_undelivered=coalescer.undelivered,
+            bytes_undelivered=buffer.undelivered,
             time_to_first_chunk=None if first is None else first - self._began,
             duration=now - self._began,
-            longest_delay=coalescer.longest_delay,
+            longest_delay=buffer.longest_delay,
             cancel_latency=None if closed_at is None else now - closed_at,
-            recorded=response.recorded if response is not None else b"",
-            recorded_all=response is None or len(response.recorded) == coalescer.bytes_in,
+            recorded=recorded,
+            recorded_all=len(recorded) == buffer.bytes_in,
         )

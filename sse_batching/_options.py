@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, cast
 
 from . import formats
 from ._merging import Format
-from ._typing import Predicate
+from ._types import Predicate
 from .report import StreamReport
 
 LONGEST: Final = 1_000_000_000
@@ -42,6 +42,8 @@ class Options:
     max_merged_bytes: int
     enabled: Predicate | None
     on_close: OnClose | None
+    batching: bool = True
+    """False: each chunk is delivered before `send` returns (`Stream.configure`)."""
 
     def __post_init__(self) -> None:
         check_seconds("max_delay", self.max_delay)

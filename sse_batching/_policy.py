@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from ._merging import Merger
 from ._options import Options
-from ._typing import Message, Scope
+from ._types import BODY, Message, Scope
 
 BODILESS_STATUS: Final = frozenset({204, 304})
 
@@ -44,7 +44,7 @@ def _is_one_of(content_type: bytes, media_types: frozenset[bytes]) -> bool:
 def ends_response(message: Message) -> bool:
     """Whether this is the last message of a response's body."""
     kind = message.get("type")
-    if kind == "http.response.body" or kind == "http.response.zerocopysend":
+    if kind == BODY or kind == "http.response.zerocopysend":
         return not message.get("more_body", False)
     return kind == "http.response.pathsend"
 

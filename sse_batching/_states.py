@@ -1,4 +1,4 @@
-"""The states of a request, and which may follow which."""
+"""The states of a request, and which state may follow which."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 
 class State(IntEnum):
-    """Where a request stands. `Exchange.move` is the one place that changes it.
+    """Where a request stands. Only `Exchange.move` changes the state.
 
-    Numbers, because a table of them is looked up without a call of Python's own `Enum.__hash__`,
-    and every request does that twice.
+    An `IntEnum`, because every request looks up two states in a table. The hash of a plain `Enum`
+    member is a call of a Python function.
     """
 
     AWAITING = auto()
@@ -18,35 +18,36 @@ class State(IntEnum):
     ABANDONED = auto()
     """The client left before the response started."""
     PASSING = auto()
-    """A response that is none of our business passes through."""
+    """The response is not batched."""
     STREAMING = auto()
-    """A response is batched."""
-    ENDING = auto()
-    """The app's last message is on its way."""
+    """The response is batched."""
+    FINISHING = auto()
+    """The app's last message is being written."""
     COMPLETED = auto()
-    """The last message was delivered: a disconnect is nothing but the end of the request."""
+    """The last message was delivered. A disconnect after it is only the end of the request."""
     CLOSED = auto()
-    """The stream is over before its end. The app's `send` refuses, and nothing is added to what is
-    still written (which is nothing, unless the server has cancelled the request)."""
+    """The batched response ended early. `send` rejects, and nothing is added to the buffer. What is
+    buffered is still written if the server has cancelled the request, and dropped otherwise."""
 
 
-# For code that runs for every message: CPython 3.11 looks a member up by way of a Python function.
+# For code that runs for every message: CPython 3.11 looks up a member of an enum in a Python
+# function.
 AWAITING: Final = State.AWAITING
 ABANDONED: Final = State.ABANDONED
 PASSING: Final = State.PASSING
 STREAMING: Final = State.STREAMING
-ENDING: Final = State.ENDING
+FINISHING: Final = State.FINISHING
 COMPLETED: Final = State.COMPLETED
 CLOSED: Final = State.CLOSED
 
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.AWAITING: frozenset({State.ABANDONED, State.PASSING, State.STREAMING}),
-    # The response of an app that did not stop: one that does not stream may as well pass.
+    # An app that goes on after its client has left may still start a response.
     State.ABANDONED: frozenset({State.PASSING, State.CLOSED}),
     State.PASSING: frozenset({State.COMPLETED}),
-    # To PASSING: the app has returned in the middle of it.
-    State.STREAMING: frozenset({State.ENDING, State.CLOSED, State.PASSING}),
-    State.ENDING: frozenset({State.COMPLETED, State.CLOSED}),
+    # To PASSING: the app has returned without a last message.
+    State.STREAMING: frozenset({State.FINISHING, State.CLOSED, State.PASSING}),
+    State.FINISHING: frozenset({State.COMPLETED, State.CLOSED}),
     State.COMPLETED: frozenset(),
     State.CLOSED: frozenset(),
 }

@@ -10,9 +10,9 @@ from typing import Final, cast
 
 import anyio
 
-from ._aftermath import follows_disconnect, let_go_of_frames
-from ._context import current_exchange
+from ._disconnect import clear_tracebacks
 from ._exchange import Exchange
+from ._loop import current_loop
 from ._options import (
     Merge,
     OnClose,
@@ -21,8 +21,8 @@ from ._options import (
     media_types as parse_media_types,
     merged_formats,
 )
-from ._scheduling import scheduler
-from ._typing import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
+from ._stream import current_exchange
+from ._types import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
 
 logger: Final = logging.getLogger("sse_batching")
 
@@ -115,62 +115,54 @@ class SSEBatchingMiddleware:
         options = self._options
         if (
             scope["type"] != "http"
-            or SCOPE_KEY in scope  # inside another one of these, which does it all
+            or SCOPE_KEY in scope  # another instance around this one does the work
             or (options.enabled is not None and not options.enabled(scope))
         ):
             await self.app(scope, receive, send)
             return
-        loop = scheduler()
+        loop = current_loop()
         exchange = Exchange(scope, receive, send, options, loop)
         scope[SCOPE_KEY] = exchange
         before = current_exchange.set(exchange)
+        raised: BaseException | None = None
         try:
-            if loop.scoped:
-                with exchange.host.scope:
+            if loop.needs_cancel_scope:
+                with exchange.app_task.scope:
                     await self.app(scope, exchange.receive, exchange.send)
             else:
                 await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            swallowed = exchange.touched and await self._ended(exchange, error)
-            if not swallowed:
+            raised = await self._finish(exchange, error) if exchange.needs_finish else error
+            if raised is error:
                 if not isinstance(error, Exception):
-                    error.__traceback__ = None  # a cancellation; see `let_go_of_frames`
+                    error.__traceback__ = None  # a cancellation; see `clear_tracebacks`
                 raise
-            let_go_of_frames(error)
-            logger.debug("stream %s: what followed from its end: %r", exchange.id, error)
+            clear_tracebacks(error)
         else:
-            if exchange.touched:
-                await self._ended(exchange, None)
+            if exchange.needs_finish:
+                raised = await self._finish(exchange, None)
         finally:
-            exchange.over = True
-            if exchange.touched:
+            if exchange.needs_finish:
                 exchange.release()
+            exchange.ended = True
             current_exchange.reset(before)
             scope.pop(SCOPE_KEY, None)
-        if exchange.touched and (mistake := exchange.mistake) is not None:
-            raise mistake
+        if raised is not None:
+            raise raised
 
-    async def _ended(self, exchange: Exchange, error: BaseException | None) -> bool:
-        """The app has ended: clean up and report. Whether what it raised goes no further."""
-        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
-        if error is not None and not isinstance(error, Exception) and not cancelled:
-            # GeneratorExit, KeyboardInterrupt: no time, and no loop perhaps, to await anything.
-            exchange.server_cancelled()
-            exchange.stop()
-            return False
-        ours, late = await exchange.settle(cancelled=cancelled)
-        report = exchange.report(None if ours else error)
+    async def _finish(
+        self, exchange: Exchange, error: BaseException | None
+    ) -> BaseException | None:
+        """Finish the exchange and call `on_close`. Return what this request raises."""
+        finished = await exchange.finish(error)
         on_close = self._options.on_close
-        if report is not None and on_close is not None:
+        if finished.report is not None and on_close is not None:
             limit = anyio.move_on_after(self._options.grace_period, shield=True)
-            with limit if cancelled or late is not None else nullcontext():
+            with limit if finished.cancelled else nullcontext():
                 try:
-                    result = on_close(report)
+                    result = on_close(finished.report)
                     if inspect.isawaitable(result):
                         await result
                 except Exception:
                     logger.exception("stream %s: on_close failed", exchange.id)
-        if late is not None:
-            raise late
-        follows = error is not None and follows_disconnect(error)
-        return ours or (exchange.ended_early and follows)
+        return finished.error

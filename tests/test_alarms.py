@@ -7,7 +7,7 @@ import math
 import anyio
 import pytest
 
-from sse_batching._scheduling import Alarm, scheduler
+from sse_batching._loop import LazyTimer, current_loop
 from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.threads import PATIENCE
 from tests.support.virtual_time import advance
@@ -22,16 +22,16 @@ class Ringing:
 
     def __init__(self, *again: float) -> None:
         self.rang: list[float] = []
-        self._began = scheduler().time()
+        self._began = current_loop().time()
         self._again = list(again)
-        self.alarm = Alarm(scheduler(), self._ring)
+        self.alarm = LazyTimer(current_loop(), self._ring)
 
     def _ring(self, now: float) -> float | None:
         self.rang.append(round(now - self._began, 6))
         return self._began + self._again.pop(0) if self._again else None
 
     def ring_after(self, seconds: float) -> None:
-        self.alarm.ring_at(self._began + seconds)
+        self.alarm.reschedule(self._began + seconds)
 
 
 @on_virtual_time
@@ -102,10 +102,10 @@ async def test_a_stopped_alarm_does_not_ring() -> None:
 
 async def test_an_alarm_tells_when_it_rings() -> None:
     """`when` is the time it is set to, and infinity while it is not set."""
-    alarm, now = Alarm(scheduler(), lambda now: None), scheduler().time()
+    alarm, now = LazyTimer(current_loop(), lambda now: None), current_loop().time()
     assert alarm.when == math.inf
 
-    alarm.ring_at(now + 60)
+    alarm.reschedule(now + 60)
     assert alarm.when == now + 60
 
     alarm.stop()
@@ -120,8 +120,8 @@ async def test_an_alarm_never_rings_before_its_time() -> None:
         rang.append(now)
         event.set()
 
-    alarm, due = Alarm(scheduler(), ring), scheduler().time() + 0.0123
-    alarm.ring_at(due)
+    alarm, due = LazyTimer(current_loop(), ring), current_loop().time() + 0.0123
+    alarm.reschedule(due)
     with anyio.fail_after(PATIENCE):
         await event.wait()
 

@@ -10,96 +10,133 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sse_batching._coalescing import Coalescer
+from sse_batching._buffer import Buffer
 
 DELAY: Final = 50
-"""Times in these tests are whole numbers, milliseconds say: no rounding blurs a deadline."""
+"""Times in these tests are whole numbers of milliseconds, so that no rounding blurs a deadline."""
 
 LARGE: Final = 1_000_000
 
 
-def flushed(coalescer: Coalescer, now: float) -> bytes:
-    """Take the waiting batch and have it delivered at once."""
-    batch = coalescer.take(now)
-    coalescer.sent()
+def add(buffer: Buffer, chunk: bytes, now: float) -> bool:
+    """Add a chunk on the slow path. Return True if the batch is then due."""
+    buffer.add(chunk, now)
+    return buffer.deadline <= now
+
+
+def flush(buffer: Buffer, now: float) -> bytes:
+    """Take the waiting batch, and deliver it in the same moment."""
+    batch = buffer.take(now)
+    buffer.sent()
     return batch
+
+
+def buffer_in_a_burst(began: float = 1000) -> Buffer:
+    """Return a buffer whose first chunk came at `began` and went out at once."""
+    buffer = Buffer(DELAY, LARGE)
+    buffer.add(b"first", began)
+    flush(buffer, began)
+    return buffer
 
 
 # When a batch is due.
 
 
 def test_the_first_chunk_is_due_at_once() -> None:
-    """The first chunk of a stream does not wait for company."""
-    coalescer = Coalescer(DELAY, LARGE)
+    """The first chunk of a stream does not wait for more chunks."""
+    buffer = Buffer(DELAY, LARGE)
 
-    assert coalescer.add(b"a", 1000) is True
-    assert coalescer.deadline == 1000
+    assert add(buffer, b"a", 1000)
+    assert buffer.deadline == 1000
 
 
 @pytest.mark.parametrize(
-    ("pause", "due_at"),
+    ("pause", "wait"),
     [
-        pytest.param(0, 1000 + 0 + DELAY, id="in-the-same-moment"),
-        pytest.param(1, 1000 + 1 + DELAY, id="soon"),
-        pytest.param(DELAY - 1, 1000 + 2 * DELAY - 1, id="just-before-a-quiet-delay"),
-        pytest.param(DELAY, 1000 + DELAY, id="after-a-quiet-delay"),
-        pytest.param(100 * DELAY, 1000 + 100 * DELAY, id="after-a-long-silence"),
+        pytest.param(0, 0, id="in-the-same-moment"),
+        pytest.param(1, 1, id="soon"),
+        pytest.param(5, 5, id="after-a-tenth-of-the-delay"),
+        pytest.param(DELAY - 1, DELAY - 1, id="just-before-a-quiet-delay"),
+        pytest.param(DELAY, 0, id="after-a-quiet-delay"),
+        pytest.param(100 * DELAY, 0, id="after-a-long-silence"),
     ],
 )
-def test_the_next_chunk_waits_unless_it_broke_a_silence(pause: int, due_at: int) -> None:
-    """A chunk waits a delay from its arrival, unless it came after a quiet delay."""
-    coalescer = Coalescer(DELAY, LARGE)
-    coalescer.add(b"a", 1000)
-    flushed(coalescer, 1000)
+def test_the_second_chunk_waits_as_long_as_the_burst_is_old(pause: int, wait: int) -> None:
+    """A chunk waits no longer than its burst is old, and not at all if it begins a burst."""
+    buffer = buffer_in_a_burst(1000)
 
-    due_now = coalescer.add(b"b", 1000 + pause)
+    due = add(buffer, b"b", 1000 + pause)
 
-    assert coalescer.deadline == due_at
-    assert due_now is (due_at == 1000 + pause)
+    assert buffer.deadline == 1000 + pause + wait
+    assert due is (wait == 0)
+
+
+def test_delays_double_up_to_the_delay() -> None:
+    """In a steady stream each batch waits twice as long as the one before, up to `max_delay`."""
+    buffer = buffer_in_a_burst(1000)
+    now, waits = 1003.0, []
+    for _ in range(6):
+        add(buffer, b"x", now)
+        waits.append(buffer.deadline - now)
+        now = buffer.deadline
+        flush(buffer, now)
+
+    assert waits == [3, 6, 12, 24, 48, DELAY]
+
+
+def test_a_silence_begins_a_new_burst() -> None:
+    """After a quiet `max_delay` the delays begin at nothing again."""
+    buffer = buffer_in_a_burst(1000)
+    add(buffer, b"a", 1040)
+    flush(buffer, 1080)
+
+    assert add(buffer, b"begins a burst", 1090)
+    flush(buffer, 1090)
+    add(buffer, b"b", 1094)
+
+    assert buffer.deadline == 1094 + 4
 
 
 def test_a_silence_is_counted_from_the_last_chunk_not_from_the_last_write() -> None:
     """A slow write does not make a steady stream look as if it had paused."""
-    coalescer = Coalescer(DELAY, LARGE)
+    buffer = Buffer(DELAY, LARGE)
     for now in (1000, 1030):
-        coalescer.add(b"a", now)
-    flushed(coalescer, 1035)
+        buffer.add(b"a", now)
+    flush(buffer, 1035)
 
-    assert coalescer.add(b"b", 1060) is False
-    assert coalescer.deadline == 1060 + DELAY
+    assert not add(buffer, b"b", 1060)
+    assert buffer.deadline == 1060 + DELAY
 
 
 def test_a_steady_stream_does_not_push_its_deadline_ahead() -> None:
-    """The deadline is that of the batch's first chunk, however many follow it."""
-    coalescer = Coalescer(DELAY, LARGE)
-    coalescer.add(b"first", 1000)
-    flushed(coalescer, 1000)
+    """The deadline is that of the batch's first chunk, however many chunks follow."""
+    buffer = buffer_in_a_burst(1000)
 
-    due = [coalescer.add(b"x", now) for now in range(1010, 1060, 10)]
+    due = [add(buffer, b"x", now) for now in range(1010, 1020, 2)]
 
     assert due == [False] * 5
-    assert coalescer.deadline == 1010 + DELAY
-    assert coalescer.add(b"x", 1060) is True
+    assert buffer.deadline == 1010 + 10
+    assert add(buffer, b"x", 1020)
 
 
 def test_an_overdue_batch_stays_due() -> None:
-    """What is added to a batch that a slow write kept waiting is due as well."""
-    coalescer = Coalescer(DELAY, LARGE)
-    coalescer.add(b"a", 1000)
+    """A chunk added to a batch that a slow write kept waiting is due, too."""
+    buffer = Buffer(DELAY, LARGE)
+    buffer.add(b"a", 1000)
 
-    assert coalescer.add(b"b", 1500) is True
-    assert coalescer.deadline == 1000
+    assert add(buffer, b"b", 1500)
+    assert buffer.deadline == 1000
 
 
 def test_without_a_delay_every_chunk_is_due_at_once() -> None:
-    """With `max_delay` 0 nothing waits, but what piles up behind a write goes out together."""
-    coalescer = Coalescer(0, LARGE)
-    coalescer.add(b"a", 1000)
-    coalescer.take(1000)
+    """With `max_delay` 0 nothing waits, but chunks that gather during a write go out together."""
+    buffer = Buffer(0, LARGE)
+    buffer.add(b"a", 1000)
+    buffer.take(1000)
 
-    assert [coalescer.add(chunk, 1000) for chunk in (b"b", b"c")] == [True, True]
-    coalescer.sent()
-    assert coalescer.take(1007) == b"bc"
+    assert [add(buffer, chunk, 1000) for chunk in (b"b", b"c")] == [True, True]
+    buffer.sent()
+    assert buffer.take(1007) == b"bc"
 
 
 @pytest.mark.parametrize(
@@ -108,108 +145,203 @@ def test_without_a_delay_every_chunk_is_due_at_once() -> None:
 )
 def test_a_batch_of_the_full_size_is_due_at_once(chunks: list[int], due: list[bool]) -> None:
     """A batch that has reached `max_batch_bytes` does not wait for its deadline."""
-    coalescer = Coalescer(DELAY, 100)
-    coalescer.add(b"a", 1000)
-    flushed(coalescer, 1000)
+    buffer = Buffer(DELAY, 100)
+    buffer.add(b"a", 1000)
+    flush(buffer, 1000)
 
-    assert [coalescer.add(bytes(size), 1001) for size in chunks] == due
+    assert [add(buffer, bytes(size), 1001) for size in chunks] == due
 
 
 def test_nothing_is_due_while_nothing_waits() -> None:
     """An empty buffer has no deadline, before the first chunk and after each flush."""
-    coalescer = Coalescer(DELAY, LARGE)
-    assert (coalescer.waiting, coalescer.deadline) == (False, inf)
+    buffer = Buffer(DELAY, LARGE)
+    assert (buffer.waiting, buffer.deadline) == (False, inf)
 
-    coalescer.add(b"a", 1000)
-    flushed(coalescer, 1000)
+    buffer.add(b"a", 1000)
+    flush(buffer, 1000)
 
-    assert (coalescer.waiting, coalescer.deadline) == (False, inf)
+    assert (buffer.waiting, buffer.deadline) == (False, inf)
 
 
 def test_an_empty_chunk_waits_like_any_other() -> None:
-    """An empty chunk makes a batch: on some servers it is what sends the headers."""
-    coalescer = Coalescer(DELAY, LARGE)
+    """An empty chunk makes a batch: on some servers an empty chunk sends the headers."""
+    buffer = Buffer(DELAY, LARGE)
 
-    assert coalescer.add(b"", 1000) is True
-    assert (coalescer.waiting, coalescer.size, coalescer.chunks) == (True, 0, 1)
-    assert coalescer.take(1000) == b""
+    assert add(buffer, b"", 1000)
+    assert (buffer.waiting, buffer.size, buffer.chunks) == (True, 0, 1)
+    assert buffer.take(1000) == b""
 
 
 @pytest.mark.parametrize(
     ("delay", "deadline"),
     [
-        pytest.param(5 * DELAY, 1010 + DELAY, id="longer"),
-        pytest.param(20, 1015 + 20, id="shorter"),
-        pytest.param(0, 1015, id="none"),
+        pytest.param(5 * DELAY, 1040 + 40, id="longer"),
+        pytest.param(20, 1045 + 20, id="shorter"),
+        pytest.param(0, 1045, id="none"),
     ],
 )
 def test_a_changed_delay_holds_for_what_waits_only_if_it_is_shorter(
     delay: int, deadline: int
 ) -> None:
-    """The batch that waits is never put off; and what comes after it waits as it is now told."""
-    coalescer = Coalescer(DELAY, LARGE)
-    coalescer.add(b"a", 1000)
-    flushed(coalescer, 1000)
-    coalescer.add(b"b", 1010)
+    """A changed delay never postpones the waiting batch. Batches after it get the new delay."""
+    buffer = buffer_in_a_burst(1000)
+    buffer.add(b"b", 1040)
 
-    coalescer.set_delay(delay, 1015)
+    buffer.set_max_delay(delay, 1045)
 
-    assert coalescer.deadline == deadline
-    coalescer.add(b"c", 1016)
-    flushed(coalescer, 1016)
-    coalescer.add(b"d", 1017)
-    assert coalescer.deadline == 1017 + delay
+    assert buffer.deadline == deadline
+    buffer.add(b"c", 1046)
+    flush(buffer, 1046)
+    buffer.add(b"d", 1047)
+    assert buffer.deadline == 1047 + min(delay, 47)
 
 
 def test_a_changed_delay_makes_nothing_due_where_nothing_waits() -> None:
     """Changing the delay of an empty buffer sets no deadline."""
-    coalescer = Coalescer(DELAY, LARGE)
+    buffer = Buffer(DELAY, LARGE)
 
-    coalescer.set_delay(0, 1000)
+    buffer.set_max_delay(0, 1000)
 
-    assert (coalescer.waiting, coalescer.deadline) == (False, inf)
+    assert (buffer.waiting, buffer.deadline) == (False, inf)
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3 * DELAY), min_size=1, max_size=60))
-def test_whoever_writes_when_told_to_keeps_every_promise_of_time(gaps: list[int]) -> None:
-    """Nothing waits longer than the delay, the first chunk and one after a silence not at all, and
-    a batch that did wait waited for the whole of it."""
-    coalescer = Coalescer(DELAY, LARGE)
+def test_a_writer_that_writes_at_the_deadlines_keeps_every_promise_of_time(gaps: list[int]) -> None:
+    """No chunk waits longer than the delay, nor longer than its burst is old. A batch that waits
+    is written at its deadline, not earlier."""
+    buffer = Buffer(DELAY, LARGE)
     arrivals = [sum(gaps[: n + 1]) for n in range(len(gaps))]
+    burst_began: dict[int, int] = {}
+    for n, now in enumerate(arrivals):
+        begins = n == 0 or now - arrivals[n - 1] >= DELAY
+        burst_began[n] = now if begins else burst_began[n - 1]
     waited: dict[int, float] = {}
     waiting: list[int] = []
 
-    def flush(now: float) -> None:
-        assert len(flushed(coalescer, now)) == len(waiting)
-        assert now - arrivals[waiting[0]] in (0, DELAY)
+    def write(now: float) -> None:
+        assert len(flush(buffer, now)) == len(waiting)
+        first = waiting[0]
+        burst_age = arrivals[first] - burst_began[first]
+        assert now - arrivals[first] == min(DELAY, burst_age)
         waited.update((n, now - arrivals[n]) for n in waiting)
         waiting.clear()
 
     for n, now in enumerate(arrivals):
-        if coalescer.deadline <= now:
-            flush(coalescer.deadline)
+        if buffer.deadline <= now:
+            write(buffer.deadline)
         waiting.append(n)
-        if coalescer.add(b"x", now):
-            flush(now)
+        if add(buffer, b"x", now):
+            write(now)
     if waiting:
-        flush(coalescer.deadline)
+        write(buffer.deadline)
 
     assert max(waited.values()) <= DELAY
-    assert coalescer.longest_delay == max(waited.values())
-    after_a_silence = [n for n, (a, b) in enumerate(pairwise(arrivals), 1) if b - a >= DELAY]
-    assert [waited[n] for n in (0, *after_a_silence)] == [0] * (1 + len(after_a_silence))
+    assert buffer.longest_delay == max(waited.values())
+    begin_a_burst = [n for n, (a, b) in enumerate(pairwise(arrivals), 1) if b - a >= DELAY]
+    assert [waited[n] for n in (0, *begin_a_burst)] == [0] * (1 + len(begin_a_burst))
 
 
-# What is in it.
+# When the writer is called.
+
+
+def test_the_writer_is_scheduled_once_for_each_batch() -> None:
+    """`schedule` is called when a batch begins, not for each chunk that joins the batch."""
+    buffer, calls = Buffer(DELAY, LARGE), list[float]()
+    buffer.schedule = calls.append
+
+    for now in (1000, 1010, 1015):
+        buffer.add(b"x", now)
+    flush(buffer, 1015)
+    buffer.add(b"x", 1020)
+
+    assert calls == [1000, 1020]
+
+
+def test_the_writer_is_scheduled_again_when_the_batch_is_full() -> None:
+    """A batch that fills up is due before the deadline for which the writer was scheduled."""
+    buffer, calls = Buffer(DELAY, 100), list[float]()
+    buffer.add(b"x", 1000)
+    flush(buffer, 1000)
+    buffer.schedule = calls.append
+
+    buffer.add(bytes(60), 1040)
+    buffer.add(bytes(60), 1045)
+
+    assert calls == [1040, 1045]
+
+
+# The fast path.
+
+
+def test_the_fast_path_is_closed_until_it_is_opened() -> None:
+    """A new buffer accepts nothing on the fast path: the slow path has to look at the first chunk."""
+    buffer = Buffer(DELAY, LARGE)
+    assert not buffer.add_nowait(b"a", 1000)
+
+    buffer.set_fast_path(is_open=True)
+    assert buffer.add_nowait(b"a", 1000)
+
+    buffer.set_fast_path(is_open=False)
+    assert not buffer.add_nowait(b"a", 1000)
+    assert buffer.take(1000) == b"a"
+
+
+def test_the_fast_path_accepts_no_chunk_that_reaches_the_bound() -> None:
+    """The chunk that fills the buffer takes the slow path, where its producer waits."""
+    buffer = Buffer(DELAY, 100)
+    buffer.set_fast_path(is_open=True)
+
+    assert buffer.add_nowait(bytes(60), 1000)
+    assert not buffer.add_nowait(bytes(40), 1000)
+    assert buffer.add_nowait(bytes(39), 1000)
+
+
+def test_the_fast_path_counts_the_bytes_in_flight() -> None:
+    """Bytes that are being written count against the bound until the write has ended."""
+    buffer = Buffer(DELAY, 100)
+    buffer.set_fast_path(is_open=True)
+    buffer.add_nowait(bytes(60), 1000)
+    buffer.take(1000)
+
+    assert not buffer.add_nowait(bytes(40), 1001)
+
+    buffer.sent()
+    assert buffer.add_nowait(bytes(40), 1002)
+
+
+def test_the_fast_path_accepts_no_empty_chunk() -> None:
+    """An empty chunk takes the slow path, which knows whether the chunk means anything."""
+    buffer = Buffer(DELAY, LARGE)
+    buffer.set_fast_path(is_open=True)
+
+    assert not buffer.add_nowait(b"", 1000)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 2 * DELAY), st.booleans())))
+def test_both_paths_lead_to_the_same_batches(chunks: list[tuple[bytes, int, bool]]) -> None:
+    """A chunk that the fast path accepts is due, counted and joined as on the slow path."""
+    fast, slow, now = Buffer(DELAY, 30), Buffer(DELAY, 30), 1000
+    fast.set_fast_path(is_open=True)
+    for chunk, gap, taken in chunks:
+        now += gap
+        if not fast.add_nowait(chunk, now):
+            fast.add(chunk, now)
+        slow.add(chunk, now)
+        assert (fast.deadline, fast.size, fast.full) == (slow.deadline, slow.size, slow.full)
+        if taken:
+            assert flush(fast, now) == flush(slow, now)
+
+
+# What is in a batch.
 
 
 class Buffering(RuleBasedStateMachine):
-    """A writer that does what writers do, in any order, against a list of what came in."""
+    """A writer that does what writers do, in any order, against a list of the chunks that came."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.coalescer = Coalescer(DELAY, 64)
+        self.buffer = Buffer(DELAY, 64)
         self.now = 1000
         self.came: list[bytes] = []
         self.waiting = b""
@@ -220,15 +352,27 @@ class Buffering(RuleBasedStateMachine):
     @rule(chunk=st.binary(max_size=40), gap=st.integers(0, 2 * DELAY))
     def add(self, chunk: bytes, gap: int) -> None:
         self.now += gap
-        due = self.coalescer.add(chunk, self.now)
+        due = add(self.buffer, chunk, self.now)
         self.came.append(chunk)
         self.waiting += chunk
-        assert due is (self.now >= self.coalescer.deadline or len(self.waiting) >= 64)
+        assert due or len(self.waiting) < 64
 
-    @precondition(lambda self: self.coalescer.waiting and self.writing is None)
+    @rule(is_open=st.booleans())
+    def set_fast_path(self, is_open: bool) -> None:
+        self.buffer.set_fast_path(is_open=is_open)
+
+    @rule(chunk=st.binary(max_size=40), gap=st.integers(0, 2 * DELAY))
+    def add_nowait(self, chunk: bytes, gap: int) -> None:
+        self.now += gap
+        if self.buffer.add_nowait(chunk, self.now):
+            self.came.append(chunk)
+            self.waiting += chunk
+            assert not self.buffer.full
+
+    @precondition(lambda self: self.buffer.waiting and self.writing is None)
     @rule()
     def take(self) -> None:
-        self.writing = self.coalescer.take(self.now)
+        self.writing = self.buffer.take(self.now)
         assert self.writing == self.waiting
         self.waiting = b""
 
@@ -236,7 +380,7 @@ class Buffering(RuleBasedStateMachine):
     @rule()
     def deliver(self) -> None:
         assert self.writing is not None
-        self.coalescer.sent()
+        self.buffer.sent()
         self.delivered += self.writing
         self.writing = None
 
@@ -244,13 +388,13 @@ class Buffering(RuleBasedStateMachine):
     @rule()
     def fail(self) -> None:
         assert self.writing is not None
-        self.coalescer.send_failed()
+        self.buffer.send_failed()
         self.given_up += len(self.writing)
         self.writing = None
 
     @rule()
     def drop(self) -> None:
-        self.coalescer.drop()
+        self.buffer.drop()
         self.given_up += len(self.waiting + (self.writing or b""))
         self.waiting, self.writing = b"", None
 
@@ -261,26 +405,24 @@ class Buffering(RuleBasedStateMachine):
             assert self.delivered + (self.writing or b"") + self.waiting == came
 
     @invariant()
-    def every_byte_is_accounted_for(self) -> None:
+    def every_byte_is_counted(self) -> None:
         writing = len(self.writing or b"")
-        coalescer = self.coalescer
-        assert (coalescer.size, coalescer.in_flight) == (len(self.waiting), writing)
-        assert coalescer.lost == self.given_up
-        assert coalescer.bytes_in == sum(map(len, self.came))
-        assert coalescer.chunks == len(self.came)
-        assert coalescer.undelivered == coalescer.bytes_in - len(self.delivered)
+        buffer = self.buffer
+        assert (buffer.size, buffer.in_flight) == (len(self.waiting), writing)
+        assert buffer.bytes_in == sum(map(len, self.came))
+        assert buffer.chunks == len(self.came)
+        assert buffer.undelivered == buffer.bytes_in - len(self.delivered)
 
     @invariant()
-    def it_is_full_from_the_limit_on(self) -> None:
+    def it_is_full_from_the_bound_on(self) -> None:
         buffered = len(self.waiting) + len(self.writing or b"")
-        assert self.coalescer.full is (buffered >= 64)
+        assert self.buffer.full is (buffered >= 64)
 
     @invariant()
     def only_a_waiting_batch_has_a_deadline(self) -> None:
-        coalescer = self.coalescer
-        due = {coalescer.first_arrival, coalescer.first_arrival + DELAY}
-        assert coalescer.deadline in (due if coalescer.waiting else {inf})
-        assert coalescer.waiting or not self.waiting
+        buffer = self.buffer
+        assert buffer.deadline <= self.now + DELAY if buffer.waiting else buffer.deadline == inf
+        assert buffer.waiting or not self.waiting
 
 
 Buffering.TestCase.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
@@ -289,70 +431,70 @@ TestBuffering = Buffering.TestCase
 
 def test_a_batch_of_one_chunk_is_that_chunk() -> None:
     """A chunk that goes out by itself is not copied."""
-    coalescer, chunk = Coalescer(DELAY, LARGE), bytes(1000)
-    coalescer.add(chunk, 1000)
+    buffer, chunk = Buffer(DELAY, LARGE), bytes(1000)
+    buffer.add(chunk, 1000)
 
-    assert coalescer.take(1000) is chunk
+    assert buffer.take(1000) is chunk
 
 
-def test_what_a_write_holds_counts_against_the_limit() -> None:
-    """The buffer is full when what waits and what is being written come to `max_batch_bytes`."""
-    coalescer = Coalescer(DELAY, 100)
-    coalescer.add(bytes(60), 1000)
-    coalescer.take(1000)
-    assert not coalescer.full
+def test_bytes_in_flight_count_against_the_bound() -> None:
+    """The buffer is full when the waiting bytes and those in flight reach `max_batch_bytes`."""
+    buffer = Buffer(DELAY, 100)
+    buffer.add(bytes(60), 1000)
+    buffer.take(1000)
+    assert not buffer.full
 
-    coalescer.add(bytes(40), 1001)
-    assert coalescer.full
+    buffer.add(bytes(40), 1001)
+    assert buffer.full
 
-    coalescer.sent()
-    assert not coalescer.full
+    buffer.sent()
+    assert not buffer.full
 
 
 def test_a_write_that_fails_is_not_made_again() -> None:
-    """What a failed write held is counted as lost and never comes back: half of it may be sent.
+    """The bytes of a failed write count as lost and never come back: half of them may be sent.
     Pitfall 39."""
-    coalescer = Coalescer(DELAY, LARGE)
-    coalescer.add(b"lost", 1000)
-    coalescer.take(1000)
-    coalescer.send_failed()
+    buffer = Buffer(DELAY, LARGE)
+    buffer.add(b"lost", 1000)
+    buffer.take(1000)
+    buffer.send_failed()
 
-    coalescer.add(b"next", 1100)
+    buffer.add(b"next", 1100)
 
-    assert coalescer.take(1100) == b"next"
-    assert (coalescer.lost, coalescer.undelivered, coalescer.bytes_in) == (4, 8, 8)
+    assert buffer.take(1100) == b"next"
+    assert (buffer.undelivered, buffer.bytes_in) == (8, 8)
 
 
 def test_a_write_that_ends_after_the_drop_is_not_counted_twice() -> None:
-    """A write that was given up already, and then fails, is lost once."""
-    coalescer = Coalescer(DELAY, LARGE)
-    coalescer.add(b"abc", 1000)
-    coalescer.take(1000)
-    coalescer.drop()
+    """A write that was dropped, and fails afterwards, is lost once."""
+    buffer = Buffer(DELAY, LARGE)
+    buffer.add(b"abc", 1000)
+    buffer.take(1000)
+    buffer.drop()
 
-    coalescer.send_failed()
+    buffer.send_failed()
 
-    assert (coalescer.lost, coalescer.undelivered) == (3, 3)
+    assert buffer.undelivered == 3
 
 
 def test_the_longest_delay_is_that_of_the_byte_that_waited_longest() -> None:
-    """The delay of a batch is counted from its first chunk, and the longest is kept."""
-    coalescer = Coalescer(DELAY, LARGE)
+    """The delay of a batch is counted from its first chunk, and the longest delay is kept."""
+    buffer = Buffer(DELAY, LARGE)
     for arrivals, taken in (((1000,), 1001), ((1010, 1040), 1052), ((1100,), 1105)):
         for now in arrivals:
-            coalescer.add(b"x", now)
-        flushed(coalescer, taken)
+            buffer.add(b"x", now)
+        flush(buffer, taken)
 
-    assert coalescer.longest_delay == 42
+    assert buffer.longest_delay == 42
 
 
 def test_the_beginning_of_the_stream_is_its_first_chunk() -> None:
-    """`stream_began` is when the first chunk came, and stays so."""
-    coalescer = Coalescer(DELAY, LARGE)
-    assert coalescer.stream_began is None
+    """`stream_began` is the time of the first chunk, and stays so."""
+    buffer = Buffer(DELAY, LARGE)
+    assert buffer.stream_began is None
 
     for now in (1003, 1200):
-        coalescer.add(b"x", now)
-        flushed(coalescer, now)
+        buffer.add(b"x", now)
+        flush(buffer, now)
 
-    assert coalescer.stream_began == 1003
+    assert buffer.stream_began == 1003

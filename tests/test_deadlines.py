@@ -1,4 +1,4 @@
-"""Deadlines of many streams: one timer, and each is told when its own has come."""
+"""TimerQueue of many streams: one timer, and each is told when its own has come."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 import anyio
 import pytest
 
-from sse_batching._scheduling import scheduler
-from sse_batching._scheduling._deadlines import Deadlines, Queues
+from sse_batching._loop import current_loop
+from sse_batching._loop._timers import TimerQueue, TimerQueues
 from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.virtual_time import advance
 
@@ -66,7 +66,7 @@ class Stream:
         self._loop = loop
         self.then: Callable[[], object] = lambda: None
 
-    def due(self) -> None:
+    def on_timer(self) -> None:
         self._told.append((self._name, self._loop.now))
         self.then()
 
@@ -77,7 +77,7 @@ class Several:
     def __init__(self, **deadlines: float) -> None:
         self.loop = Loop()
         self.told: list[tuple[str, float]] = []
-        self.queue = Deadlines(self.loop.call_at, self.loop.time)
+        self.queue = TimerQueue(self.loop.call_at, self.loop.time)
         self.streams = {name: Stream(self.told, name, self.loop) for name in deadlines}
         for name, deadline in deadlines.items():
             self.queue.add(self.streams[name], deadline)
@@ -168,7 +168,7 @@ def test_a_call_that_must_not_raise_and_does_leaves_the_others_waiting() -> None
 
 def test_streams_of_the_same_delay_share_a_queue() -> None:
     """And those of another have another: only what waits equally long comes in order."""
-    queues = Queues(Loop().call_at, Loop().time)
+    queues = TimerQueues(Loop().call_at, Loop().time)
     one = queues(0.05)
     assert queues(0.05) is one
     assert queues(0.1) is not one
@@ -176,12 +176,12 @@ def test_streams_of_the_same_delay_share_a_queue() -> None:
 
 def test_a_queue_that_nobody_holds_is_forgotten() -> None:
     """Each stream may have a delay of its own: they do not pile up."""
-    queues = Queues(Loop().call_at, Loop().time)
+    queues = TimerQueues(Loop().call_at, Loop().time)
     kept = queues(0.05)
     for n in range(100):
         queues(n + 1.0)
     gc.collect()
-    assert list(queues.known) == [0.05]
+    assert list(queues.by_delay) == [0.05]
     assert queues(0.05) is kept
 
 
@@ -189,15 +189,15 @@ def test_a_queue_that_nobody_holds_is_forgotten() -> None:
 @loops(VIRTUAL_TIME)
 async def test_the_deadlines_of_a_loop_are_kept_by_its_clock() -> None:
     """Each event loop has its queues, on its own timers."""
-    here = scheduler()
+    here = current_loop()
     began, told, done = here.time(), list[float](), anyio.Event()
 
     class Waiting:
-        def due(self) -> None:
+        def on_timer(self) -> None:
             told.append(here.time() - began)
             done.set()
 
-    here.deadlines(DELAY).add(Waiting(), began + DELAY)
+    here.timer_queues(DELAY).add(Waiting(), began + DELAY)
     await advance(DELAY - 1)
     assert not done.is_set()
     await advance(2)

@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_batching._framing import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
+from sse_batching._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
 
 
 def read(stream: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_batching._framing import (
+from sse_batching._sse import (
     BYTE_ORDER_MARK,
     Event,
     EventSplitter,

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, current_token
-from sse_batching._scheduling import scheduler
+from sse_batching._loop import current_loop
 from sse_batching.testing import Conversation
 from tests.conftest import UVLOOP, loops
 from tests.support.apps import chunk, last, start
@@ -50,7 +50,7 @@ class Agent:
     def __init__(self) -> None:
         self.asked = 0
         self.closed = anyio.Event()
-        self._loop = scheduler()
+        self._loop = current_loop()
 
     async def awaiting(self) -> AsyncIterator[bytes]:
         """Spends its time at an await of its own."""

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._scheduling._turns import MAX_TURN
+from sse_batching._loop._latency import MAX_ITERATION
 from sse_batching.testing import Conversation
 from tests.conftest import REAL_TIME, loops
 from tests.support.apps import Emit, streaming
@@ -38,7 +38,7 @@ def busy(go: anyio.Event) -> ASGIApp:
         await emit(b"a")
         await go.wait()
         await emit(b"b")
-        until = time.perf_counter() + 2 * MAX_TURN
+        until = time.perf_counter() + 2 * MAX_ITERATION
         while time.perf_counter() < until:
             pass
 

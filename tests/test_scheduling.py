@@ -10,8 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from sse_batching._scheduling import Interruptible, Parker, Rest, Scheduler, scheduler
-from sse_batching._scheduling._turns import MAX_TURN
+from sse_batching._loop import Interruptible, Loop, Parker, Suspended, current_loop
+from sse_batching._loop._latency import MAX_ITERATION
 from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
 from tests.support.threads import PATIENCE, running
 
@@ -26,28 +26,28 @@ on_virtual_time = loops(VIRTUAL_TIME)
 
 async def test_a_loop_has_one_scheduler() -> None:
     """All the requests of a loop share a scheduler, whose clock is that of the loop."""
-    assert scheduler() is scheduler()
-    assert anyio.current_time() <= scheduler().time() <= anyio.current_time()
+    assert current_loop() is current_loop()
+    assert anyio.current_time() <= current_loop().time() <= anyio.current_time()
 
 
 async def test_every_loop_has_a_scheduler_of_its_own() -> None:
     """A loop in another thread gets another scheduler, and so does a later loop in that thread."""
 
-    async def scheduler_there() -> Scheduler:
-        return scheduler()
+    async def loop_there() -> Loop:
+        return current_loop()
 
-    there: list[Scheduler] = []
-    with running(lambda: there.extend(anyio.run(scheduler_there) for _ in range(2))):
+    there: list[Loop] = []
+    with running(lambda: there.extend(anyio.run(loop_there) for _ in range(2))):
         pass
 
-    assert len({id(each) for each in (scheduler(), *there)}) == 3
+    assert len({id(each) for each in (current_loop(), *there)}) == 3
 
 
 async def test_run_in_loop_calls_at_once_in_the_thread_of_the_loop() -> None:
     """In the loop's own thread `run_in_loop` has called when it returns."""
     calls: list[int] = []
 
-    scheduler().run_in_loop(lambda: calls.append(threading.get_ident()))
+    current_loop().run_in_loop(lambda: calls.append(threading.get_ident()))
 
     assert calls == [threading.get_ident()]
 
@@ -55,7 +55,7 @@ async def test_run_in_loop_calls_at_once_in_the_thread_of_the_loop() -> None:
 @on_real_time
 async def test_run_in_loop_calls_in_the_thread_of_the_loop_from_any_other() -> None:
     """A callback from another thread runs in the loop's thread, and wakes it for that."""
-    here, called, calls = scheduler(), anyio.Event(), list[int]()
+    here, called, calls = current_loop(), anyio.Event(), list[int]()
 
     def call() -> None:
         calls.append(threading.get_ident())
@@ -70,11 +70,11 @@ async def test_run_in_loop_calls_in_the_thread_of_the_loop_from_any_other() -> N
 def test_run_in_loop_is_harmless_when_the_loop_has_ended() -> None:
     """A thread that outlives the loop, an agent's say, calls nobody and does not fail."""
 
-    async def scheduler_there() -> Scheduler:
-        return scheduler()
+    async def loop_there() -> Loop:
+        return current_loop()
 
-    there: list[Scheduler] = []
-    with running(lambda: there.append(anyio.run(scheduler_there))):
+    there: list[Loop] = []
+    with running(lambda: there.append(anyio.run(loop_there))):
         pass
     calls: list[str] = []
 
@@ -85,7 +85,7 @@ def test_run_in_loop_is_harmless_when_the_loop_has_ended() -> None:
 
 async def test_a_timer_can_be_cancelled() -> None:
     """A cancelled timer does not call; the one beside it does, when its time has come."""
-    here, calls, called = scheduler(), list[str](), anyio.Event()
+    here, calls, called = current_loop(), list[str](), anyio.Event()
     due = here.time() + 0.01
     here.call_at(due, lambda: calls.append("cancelled")).cancel()
     here.call_at(due, called.set)
@@ -99,36 +99,38 @@ async def test_a_timer_can_be_cancelled() -> None:
 
 async def test_a_turn_may_last_for_a_while() -> None:
     """From the first time that somebody asks, by the caller's clock; after that it is too long."""
-    turns = scheduler().turns
+    latency = current_loop().latency
     await anyio.wait_all_tasks_blocked()
 
-    asked = [turns.over(now) for now in (1000.0, 1000.0, 1000 + MAX_TURN, 1000.5, 1001.0)]
+    asked = [
+        latency.too_long(now) for now in (1000.0, 1000.0, 1000 + MAX_ITERATION, 1000.5, 1001.0)
+    ]
 
     assert asked == [False, False, False, True, True]
 
 
 async def test_the_next_turn_is_measured_anew() -> None:
     """A task that gives way to the others begins a new turn, however late it is."""
-    here = scheduler()
-    here.turns.over(1000.0)
-    await here.give_way()
+    here = current_loop()
+    here.latency.too_long(1000.0)
+    await here.checkpoint()
     await anyio.wait_all_tasks_blocked()
 
-    assert not here.turns.over(1007.0)
-    assert here.turns.over(1009.0)
+    assert not here.latency.too_long(1007.0)
+    assert here.latency.too_long(1009.0)
 
 
 async def test_another_turn_has_another_number() -> None:
     """Who sees the same number again is in the same turn."""
-    turns = scheduler().turns
+    latency = current_loop().latency
     await anyio.wait_all_tasks_blocked()
     numbers = list[int]()
     for now in (1000.0, 1004.0):
-        turns.over(now)
-        numbers.append(turns.number)
+        latency.too_long(now)
+        numbers.append(latency.iteration)
     await anyio.wait_all_tasks_blocked()
-    turns.over(1008.0)
-    numbers.append(turns.number)
+    latency.too_long(1008.0)
+    numbers.append(latency.iteration)
 
     first = numbers[0]
     assert numbers == [first, first, first + 1]
@@ -136,12 +138,12 @@ async def test_another_turn_has_another_number() -> None:
 
 async def test_all_who_ask_in_one_turn_share_its_time() -> None:
     """Tasks that run one after the other in one turn hold up the others together."""
-    turns, over = scheduler().turns, list[bool]()
+    latency, over = current_loop().latency, list[bool]()
     await anyio.wait_all_tasks_blocked()
     times = iter([1000.0, 1004.0, 1008.0])
 
     async def ask() -> None:
-        over.append(turns.over(next(times)))
+        over.append(latency.too_long(next(times)))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
@@ -156,7 +158,7 @@ async def test_all_who_ask_in_one_turn_share_its_time() -> None:
 async def test_a_join_waits_for_the_end_of_the_task() -> None:
     """`join` returns when the task has ended."""
     release = anyio.Event()
-    task = scheduler().spawn(release.wait)
+    task = current_loop().spawn(release.wait)
     await anyio.wait_all_tasks_blocked()
     assert not task.done
 
@@ -180,7 +182,7 @@ async def test_a_cancelled_task_ends() -> None:
         finally:
             log.append("finally")
 
-    task = scheduler().spawn(wait)
+    task = current_loop().spawn(wait)
     await anyio.wait_all_tasks_blocked()
 
     task.cancel()
@@ -192,7 +194,7 @@ async def test_a_cancelled_task_ends() -> None:
 @on_virtual_time
 async def test_a_join_gives_up_after_its_timeout() -> None:
     """A task that does not end in time is not waited for any longer."""
-    here = scheduler()
+    here = current_loop()
     task, began = here.spawn(anyio.sleep_forever), here.time()
 
     await task.join(3)
@@ -211,11 +213,11 @@ class Worker:
     """A task that parks, and then finishes what was begun for it."""
 
     def __init__(self) -> None:
-        self.parker = scheduler().parker()
-        self.rest: Rest | None = None
+        self.parker = current_loop().parker()
+        self.rest: Suspended | None = None
         self.id: int | None = None
         self.log: list[str] = []
-        self.task = scheduler().spawn(self._run)
+        self.task = current_loop().spawn(self._run)
 
     async def _run(self) -> None:
         self.id = anyio.get_current_task().id
@@ -233,12 +235,12 @@ class Worker:
 
         def begin() -> None:
             try:
-                self.rest = self.task.start(work)
+                self.rest = self.task.run_eagerly(work)
             except OSError:
                 self.log.append("failed")
             begun.set()
 
-        here = scheduler()
+        here = current_loop()
         here.call_at(here.time(), begin)
         await begun.wait()
         self.parker.unpark()
@@ -273,7 +275,7 @@ async def test_work_that_need_not_wait_is_done_at_once_on_asyncio() -> None:
     await worker.do(work())
 
     assert log == ["done"]
-    assert (worker.rest is not None) == scheduler().scoped
+    assert (worker.rest is not None) == current_loop().needs_cancel_scope
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["at-once", "after-a-wait"])
@@ -336,11 +338,11 @@ async def test_begun_work_that_nobody_will_finish_can_be_closed() -> None:
             log.append("finally")
 
     await anyio.wait_all_tasks_blocked()
-    here, begun = scheduler(), anyio.Event()
-    rests: list[Rest | None] = []
+    here, begun = current_loop(), anyio.Event()
+    rests: list[Suspended | None] = []
 
     def begin() -> None:
-        rests.append(worker.task.start(work()))
+        rests.append(worker.task.run_eagerly(work()))
         begun.set()
 
     here.call_at(here.time(), begin)
@@ -379,7 +381,7 @@ async def test_any_awaitable_can_be_begun() -> None:
 
 async def test_a_parked_task_waits_until_it_is_unparked() -> None:
     """`unpark` lets the parked task go on."""
-    parker, log = scheduler().parker(), list[str]()
+    parker, log = current_loop().parker(), list[str]()
 
     async def work() -> None:
         await parker.park()
@@ -397,7 +399,7 @@ async def test_a_parked_task_waits_until_it_is_unparked() -> None:
 
 async def test_unparking_twice_wakes_once() -> None:
     """A second `unpark` before the task has run is lost, and does not end its next parking."""
-    parker, woken = scheduler().parker(), list[int]()
+    parker, woken = current_loop().parker(), list[int]()
 
     async def work() -> None:
         for n in range(2):
@@ -420,7 +422,7 @@ async def park(parker: Parker) -> None:
 
 async def test_unparking_nobody_does_nothing() -> None:
     """What comes before a `park` does not end it: whoever parks looks for work first."""
-    parker = scheduler().parker()
+    parker = current_loop().parker()
     parker.unpark()
 
     async with anyio.create_task_group() as tasks:
@@ -432,7 +434,7 @@ async def test_unparking_nobody_does_nothing() -> None:
 
 async def test_a_task_cancelled_while_parked_is_parked_no_more() -> None:
     """A cancellation leaves the parker as it was before."""
-    parker = scheduler().parker()
+    parker = current_loop().parker()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(park, parker)
@@ -446,7 +448,7 @@ async def test_a_task_cancelled_while_parked_is_parked_no_more() -> None:
 
 async def test_unparking_a_task_that_is_just_being_cancelled_does_nothing() -> None:
     """`unpark` between a cancellation and the turn in which the task hears of it: no error."""
-    parker, woken = scheduler().parker(), list[bool]()
+    parker, woken = current_loop().parker(), list[bool]()
 
     async def wait() -> None:
         await parker.park()
@@ -472,7 +474,7 @@ async def cut_short(
     waits: list[Interruptible] = []
 
     async def work() -> None:
-        waits.append(scheduler().interruptible())
+        waits.append(current_loop().interruptible())
         try:
             with waits[0]:
                 await wait()

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sse_batching._scheduling import Host, scheduler
+from sse_batching._loop import AppTask, current_loop
 from tests.conftest import REAL_TIME, VIRTUAL_ASYNCIO, loops
 
 pytestmark = [
@@ -43,11 +43,11 @@ async def test_our_own_cancellation_is_absorbed() -> None:
     """The host's own cancellation, caught on its way out, leaves no trace in the task."""
 
     async def work() -> tuple[bool, int]:
-        host = scheduler().host()
+        host = current_loop().app_task()
         asyncio.get_running_loop().call_soon(host.cancel)
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        ours = await host.absorb(running=False)
+        ours = await host.uncancel(cancelled=True)
         await asyncio.sleep(0)  # is not cancelled any more
         return ours, this_task().cancelling()
 
@@ -58,9 +58,9 @@ async def test_our_own_cancellation_is_absorbed_before_it_arrives() -> None:
     """A cancellation that is still on its way when the app ends hits nobody."""
 
     async def work() -> tuple[bool, int]:
-        host = scheduler().host()
+        host = current_loop().app_task()
         host.cancel()
-        ours = await host.absorb(running=True)
+        ours = await host.uncancel(cancelled=False)
         await asyncio.sleep(0)
         return ours, this_task().cancelling()
 
@@ -71,10 +71,10 @@ async def test_a_cancellation_from_outside_is_not_absorbed() -> None:
     """The server's cancellation is none of ours, and is left to whoever asked for it."""
 
     async def work() -> tuple[bool, int]:
-        host = scheduler().host()
+        host = current_loop().app_task()
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        return await host.absorb(running=False), this_task().cancelling()
+        return await host.uncancel(cancelled=True), this_task().cancelling()
 
     assert (await in_task(work, asyncio.Task.cancel)).result() == (False, 1)
 
@@ -82,13 +82,13 @@ async def test_a_cancellation_from_outside_is_not_absorbed() -> None:
 @pytest.mark.parametrize("outside_first", [True, False])
 async def test_beside_one_from_outside_only_our_own_is_absorbed(outside_first: bool) -> None:
     """Of two cancellations that come out as one exception the server's remains."""
-    hosts: list[Host] = []
+    hosts: list[AppTask] = []
 
     async def work() -> tuple[bool, int]:
-        hosts.append(scheduler().host())
+        hosts.append(current_loop().app_task())
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        return await hosts[0].absorb(running=False), this_task().cancelling()
+        return await hosts[0].uncancel(cancelled=True), this_task().cancelling()
 
     def cancel_both(task: asyncio.Task[Any]) -> None:
         both: list[Callable[[], object]] = [task.cancel, hosts[0].cancel]
@@ -102,10 +102,10 @@ async def test_one_from_outside_that_comes_during_the_absorption_is_not_swallowe
     """The app has ended, both cancellations are on their way: the server's still arrives."""
 
     async def work() -> None:
-        host = scheduler().host()
+        host = current_loop().app_task()
         host.cancel()
         this_task().cancel()
-        await host.absorb(running=True)
+        await host.uncancel(cancelled=False)
         await asyncio.sleep(0)
 
     assert (await in_task(work)).cancelled()
@@ -117,7 +117,7 @@ async def test_without_a_cancellation_there_is_nothing_to_absorb() -> None:
     async def work() -> tuple[bool, list[str]]:
         log: list[str] = []
         asyncio.get_running_loop().call_soon(log.append, "next turn")
-        return await scheduler().host().absorb(running=True), list(log)
+        return await current_loop().app_task().uncancel(cancelled=False), list(log)
 
     assert (await in_task(work)).result() == (False, [])
 
@@ -128,9 +128,9 @@ async def test_cancellations_from_before_the_request_do_not_count() -> None:
     async def work() -> tuple[bool, int]:
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        host = scheduler().host()
+        host = current_loop().app_task()
         host.cancel()
-        return await host.absorb(running=True), this_task().cancelling()
+        return await host.uncancel(cancelled=False), this_task().cancelling()
 
     assert (await in_task(work, asyncio.Task.cancel)).result() == (True, 1)
 
@@ -139,25 +139,25 @@ async def test_a_cancellation_by_a_callback_counts_as_our_own() -> None:
     """`token.register(task.cancel)` with the request's own task is not the server's doing."""
 
     async def work() -> tuple[bool, int]:
-        host = scheduler().host()
-        host.watching(this_task().cancel)
-        return await host.absorb(running=True), this_task().cancelling()
+        host = current_loop().app_task()
+        host.counting_cancels(this_task().cancel)
+        return await host.uncancel(cancelled=False), this_task().cancelling()
 
     assert (await in_task(work)).result() == (True, 0)
 
 
 async def test_a_host_that_is_no_task_does_nothing() -> None:
     """Where there is no current task nothing can be cancelled, and nothing fails."""
-    found: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: found.set_result(scheduler().host()))
+    found: asyncio.Future[AppTask] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: found.set_result(current_loop().app_task()))
     host, calls = await found, list[str]()
 
     host.cancel()
-    host.watching(lambda: calls.append("called"))
-    host.on_outside_cancel(lambda: calls.append("never"))
+    host.counting_cancels(lambda: calls.append("called"))
+    host.if_cancelled_outside(lambda: calls.append("never"))
     await asyncio.sleep(0)
 
-    assert await host.absorb(running=True) is False
+    assert await host.uncancel(cancelled=False) is False
     assert calls == ["called"]
 
 
@@ -169,13 +169,13 @@ class Asking:
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.host = scheduler().host()
+        self.host = current_loop().app_task()
 
     async def wait(self) -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            self.host.on_outside_cancel(lambda: self.log.append("from outside"))
+            self.host.if_cancelled_outside(lambda: self.log.append("from outside"))
 
 
 async def by_the_server(asking: Asking) -> None:
@@ -263,11 +263,11 @@ async def test_the_servers_cancellation_is_known_in_the_next_turn() -> None:
     turns: list[str] = []
 
     async def work() -> None:
-        host = scheduler().host()
+        host = current_loop().app_task()
         try:
             await anyio.sleep_forever()
         finally:
-            host.on_outside_cancel(lambda: turns.append("known"))
+            host.if_cancelled_outside(lambda: turns.append("known"))
             asyncio.get_running_loop().call_soon(turns.append, "turn over")
 
     await in_task(work, asyncio.Task.cancel)
@@ -289,7 +289,7 @@ async def test_what_a_task_raised_is_not_raised_by_the_join() -> None:
     before = loop.get_exception_handler()
     loop.set_exception_handler(lambda loop, context: unseen.append(context["exception"]))
     try:
-        task = scheduler().spawn(fail)
+        task = current_loop().spawn(fail)
         await task.join(10)
         assert task.done
         del task
@@ -308,7 +308,7 @@ async def test_an_interruption_leaves_no_cancellation_behind(interruptions: int)
     """However often a wait is cut short, the task is under no cancellation afterwards."""
 
     async def work() -> tuple[bool, int]:
-        wait = scheduler().interruptible()
+        wait = current_loop().interruptible()
         for _ in range(interruptions):
             asyncio.get_running_loop().call_soon(wait.interrupt)
         with wait:
@@ -322,7 +322,7 @@ async def test_an_interruption_that_is_swallowed_leaves_no_cancellation_behind()
     """A server's `receive` may return a message although it was cancelled: the wait is over."""
 
     async def work() -> tuple[bool, int]:
-        wait = scheduler().interruptible()
+        wait = current_loop().interruptible()
         asyncio.get_running_loop().call_soon(wait.interrupt)
         with wait, pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
@@ -336,7 +336,7 @@ async def test_a_cancellation_beside_an_interruption_goes_on(outside_first: bool
     """Where somebody else has cancelled the task as well, that cancellation is not taken back."""
 
     async def work() -> None:
-        wait = scheduler().interruptible()
+        wait = current_loop().interruptible()
         both: list[Callable[[], object]] = [this_task().cancel, wait.interrupt]
         for cancel in both if outside_first else reversed(both):
             asyncio.get_running_loop().call_soon(cancel)

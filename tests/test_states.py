@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 
 from sse_batching._exchange import Exchange
+from sse_batching._loop import current_loop
 from sse_batching._options import Options
-from sse_batching._scheduling import scheduler
 from sse_batching._states import TRANSITIONS, State
 from tests.conftest import VIRTUAL_TIME, loops
 
@@ -19,11 +19,11 @@ MEANING: Final[dict[tuple[State, State], str]] = {
     (State.ABANDONED, State.PASSING): "an app that did not stop starts a plain response",
     (State.ABANDONED, State.CLOSED): "an app that did not stop starts to stream",
     (State.PASSING, State.COMPLETED): "the last message of a plain response",
-    (State.STREAMING, State.ENDING): "the app sends the last message of a stream",
+    (State.STREAMING, State.FINISHING): "the app sends the last message of a stream",
     (State.STREAMING, State.PASSING): "the app returns in the middle of a stream",
     (State.STREAMING, State.CLOSED): "the client is lost in the middle of a stream",
-    (State.ENDING, State.COMPLETED): "the last message of a stream was delivered",
-    (State.ENDING, State.CLOSED): "the client is lost in the last write",
+    (State.FINISHING, State.COMPLETED): "the last message of a stream was delivered",
+    (State.FINISHING, State.CLOSED): "the client is lost in the last write",
 }
 """Every transition that there is, by what happens."""
 
@@ -87,7 +87,7 @@ def exchange_in(state: State | None = None) -> Exchange:
         enabled=None,
         on_close=None,
     )
-    exchange = Exchange({}, nothing_to_receive, nothing_to_send, options, scheduler())
+    exchange = Exchange({}, nothing_to_receive, nothing_to_send, options, current_loop())
     if state is not None:
         exchange.state = state
     return exchange

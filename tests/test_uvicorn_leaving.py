@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from sse_batching import CancelReason, SSEBatchingMiddleware, current_token, get_token
-from sse_batching._typing import Receive, Scope, Send
+from sse_batching._types import Receive, Scope, Send
 from tests.support.clients import WAYS_TO_LEAVE, Client, Leave
 from tests.support.servers import KINDS, PATIENCE, Kind, serving
 from tests.support.streams import (

@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._receiving import READ_AHEAD
-from sse_batching._typing import ASGIApp, Message, Receive, Scope, Send
+from sse_batching._receiver import READ_AHEAD
+from sse_batching._types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.clients import Client
 from tests.support.servers import KINDS, Kind, serving
 from tests.support.streams import EVENT_STREAM, event

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from .._framing import Event
+from .._sse import Event
 from ._learning import delta_by
 from ._rules import Rule
 from ._runs import Delta

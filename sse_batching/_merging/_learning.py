@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._framing import Event, Span
+from .._sse import Event, Span
 from ._rules import Rule
 from ._runs import Delta, JSONRun, Part, part_of
 from ._values import find, locate

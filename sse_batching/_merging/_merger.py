@@ -8,7 +8,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
 
-from .._framing import (
+from .._sse import (
     Event,
     EventSplitter,
     LineSplitter,

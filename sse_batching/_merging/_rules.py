@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .._framing import Event
+from .._sse import Event
 from ._values import MISSING, Path, find, parse_path, says_nothing
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
-from .._framing import Span
+from .._sse import Span
 
 
 class Run(Protocol):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from .._framing import Span
+from .._sse import Span
 
 Path = tuple[str | int, ...]
 

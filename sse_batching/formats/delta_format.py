@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import permutations, product
 from typing import Any, ClassVar
 
-from .._framing import Event
 from .._merging._learning import delta_by
 from .._merging._rules import Rule
 from .._merging._runs import Delta
 from .._merging._values import parse_path
+from .._sse import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from .._framing import Event, is_one_block, read_event
 from .._merging._runs import Delta, Parts
+from .._sse import Event, is_one_block, read_event
 
 LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
 

@@ -12,7 +12,7 @@ import anyio
 import anyio.abc
 
 from .._policy import ends_response
-from .._typing import ASGIApp, Message, Scope
+from .._types import ASGIApp, Message, Scope
 
 PATIENCE: Final = 10.0
 """Seconds after which a wait for the app gives up."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from itertools import count
 from typing import Any
 
-from .._typing import ASGIApp
+from .._types import ASGIApp
 from ._conversation import Conversation
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import anyio
 
-from .._typing import ASGIApp, Message, Receive, Scope, Send
+from .._types import ASGIApp, Message, Receive, Scope, Send
 
 
 @dataclass(slots=True)

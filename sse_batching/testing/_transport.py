@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 
 from .._policy import ends_response
-from .._typing import ASGIApp
+from .._types import ASGIApp
 from ._conversation import Conversation
 
 SERVER_ERROR: Final = 500

@@ -16,7 +16,7 @@ import anyio.lowlevel
 from starlette.middleware import Middleware
 
 from sse_batching import SSEBatchingMiddleware, current_token
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 from tests.support.streams import Agent, Watched, event
 
 EVENTS: Final = 100

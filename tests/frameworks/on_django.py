@@ -10,7 +10,7 @@ from django.core.asgi import get_asgi_application  # type: ignore[import-untyped
 from django.http import HttpRequest, StreamingHttpResponse  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
 
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 from tests.frameworks.jobs import EVENTS, Job, Setup
 from tests.support.streams import EVENT_STREAM, event
 

@@ -10,7 +10,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.response import ServerSentEvent, Stream
 
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 from tests.frameworks.jobs import Job, Setup, data_of
 from tests.support.streams import EVENT_STREAM
 

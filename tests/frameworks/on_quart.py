@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from quart import Quart, Response
 
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 from tests.frameworks.jobs import Job, Setup
 from tests.support.streams import EVENT_STREAM
 

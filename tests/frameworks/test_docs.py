@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
 from sse_batching import SSEBatchingMiddleware
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 from tests.frameworks import on_fastapi, on_litestar, on_quart, on_starlette
 from tests.frameworks.jobs import EVENTS, Job
 from tests.frameworks.on_django import WithJob

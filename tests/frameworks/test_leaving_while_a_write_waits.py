@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import anyio.lowlevel
 import pytest
 
-from sse_batching._typing import ASGIApp, Receive, Scope, Send
+from sse_batching._types import ASGIApp, Receive, Scope, Send
 from tests.frameworks.jobs import Job, Setup, flooding
 from tests.frameworks.setups import HEADERS, each_manner, each_setup
 from tests.support.clients import Client

@@ -17,7 +17,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from sse_batching import CancelReason, SSEBatchingMiddleware, StreamReport, current_token
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 from tests.support.clients import Client
 from tests.support.servers import PATIENCE, serving
 from tests.support.streams import Watched, without_garbage_collection

@@ -22,8 +22,8 @@ from starlette.routing import Route
 
 import sse_batching
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_stream, current_token
-from sse_batching._scheduling import Alarm
-from sse_batching._typing import Message, Receive, Scope, Send
+from sse_batching._loop import LazyTimer
+from sse_batching._types import Message, Receive, Scope, Send
 from tests.matrix.phases import LAST, Phase, Then, chunks_after, chunks_before
 
 PIPE: Final = os.open(os.environ["SERVER_MATRIX_PIPE"], os.O_WRONLY)
@@ -239,8 +239,8 @@ async def state(request: Request) -> Response:
         and task.cr_frame is not None
         and task.cr_code.co_filename.startswith(PACKAGE)
     ]
-    alarms = [repr(alarm) for alarm in objects if type(alarm) is Alarm and alarm._timer is not None]
-    return JSONResponse({"left": tasks + alarms, "requests": list(lives)})
+    timers = [repr(timer) for timer in objects if type(timer) is LazyTimer and timer._timer]
+    return JSONResponse({"left": tasks + timers, "requests": list(lives)})
 
 
 aside: Final = Starlette(

@@ -30,7 +30,7 @@ from sse_batching import (
     StreamReport,
     current_stream,
 )
-from sse_batching._typing import SCOPE_KEY
+from sse_batching._types import SCOPE_KEY
 from tests.soak.plan import Order
 from tests.soak.record import Record, Streams, as_json, report, take_state
 

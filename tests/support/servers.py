@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 import pytest
 import uvicorn
 
-from sse_batching._typing import ASGIApp
+from sse_batching._types import ASGIApp
 
 PATIENCE: Final = 10.0
 """Seconds after which a wait for a server gives up."""

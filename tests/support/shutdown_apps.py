@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
 from sse_batching import CancellationToken, SSEBatchingMiddleware, get_token
-from sse_batching._typing import Receive, Scope, Send
+from sse_batching._types import Receive, Scope, Send
 
 app = FastAPI()
 

@@ -24,7 +24,7 @@ from sse_batching import (
     StreamReport,
     current_token,
 )
-from sse_batching._typing import ASGIApp, Message, Receive, Scope, Send
+from sse_batching._types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.servers import PATIENCE
 
 EVENT_STREAM: Final = "text/event-stream"

@@ -1,4 +1,4 @@
-"""Scheduling on asyncio and uvloop."""
+"""`Loop` on asyncio and uvloop."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from typing import Any
 
 import anyio
 
-from ._deadlines import Queues
-from ._rest import Begun, coroutine_of
-from ._turns import Turns
+from ._latency import LoopLatency
+from ._suspended import Suspended, coroutine_of
+from ._timers import TimerQueues
 
 
-class AsyncioScheduler:
-    """See `Scheduler`."""
+class AsyncioLoop:
+    """See `Loop`."""
 
-    scoped = False
+    needs_cancel_scope = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.time = loop.time
         self.call_at = loop.call_at
-        # With the loop given: to look for the running one takes a system call, until Python 3.12.
-        self.current = partial(asyncio.current_task, loop)
+        self.checkpoint = partial(asyncio.sleep, 0)
+        self.latency = LoopLatency(loop.call_soon)
+        # `call_at` copies the current context unless it is given one. The timer of a queue serves
+        # many requests, and would keep the context of the first one alive.
+        self.timer_queues = TimerQueues(partial(loop.call_at, context=Context()), loop.time)
         self._thread = threading.get_ident()
-        self.turns = Turns(loop.call_soon)
-        # In a context of its own, or the loop copies that of the one who has added the first.
-        self.deadlines = Queues(partial(loop.call_at, context=Context()), loop.time)
-        self.give_way = partial(asyncio.sleep, 0)
 
     def in_loop(self) -> bool:
         return threading.get_ident() == self._thread
@@ -44,15 +43,15 @@ class AsyncioScheduler:
         if self.in_loop():
             callback()
             return
-        # A loop that has ended has nothing left that the call could be about.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError):  # the event loop is closed
             self.loop.call_soon_threadsafe(callback)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> AsyncioTask:
         return AsyncioTask(self.loop, self.loop.create_task(function()))
 
-    def host(self, task: asyncio.Task[Any] | None = None) -> AsyncioHost:
-        return AsyncioHost(asyncio.current_task() if task is None else task)
+    def app_task(self) -> AsyncioAppTask:
+        # With the loop given: until Python 3.12, finding the running loop takes a system call.
+        return AsyncioAppTask(asyncio.current_task(self.loop))
 
     def parker(self) -> AsyncioParker:
         return AsyncioParker(self.loop)
@@ -70,13 +69,13 @@ class AsyncioTask:
         self._loop = loop
         self._task = task
 
-    def start(self, work: Awaitable[None]) -> Begun | None:
-        # What an eager task factory does with a new task: the work finds itself in this one.
-        # Nearly always it is a coroutine already, and each batch comes by: asked in line.
+    def run_eagerly(self, work: Awaitable[None]) -> Suspended | None:
+        # What an eager task factory does for a new task: `current_task()` is this task meanwhile.
+        # The type check of `coroutine_of` is inlined: this runs once a batch.
         coroutine = work if type(work) is CoroutineType else coroutine_of(work)
         _enter_task(self._loop, self._task)
         try:
-            return Begun(coroutine, coroutine.send(None))
+            return Suspended(coroutine, coroutine.send(None))
         except StopIteration:
             return None
         finally:
@@ -94,10 +93,11 @@ class AsyncioTask:
             await asyncio.wait([self._task], timeout=timeout)
 
 
-class AsyncioHost:
-    """See `Host`. Cancels as `asyncio.Task.cancel` does, and keeps count of who has cancelled.
+class AsyncioAppTask:
+    """See `AppTask`. Cancels with `asyncio.Task.cancel`, and counts the requests of each side.
 
-    Why not an anyio `CancelScope` around every request: docs/performance.md has the price.
+    An anyio `CancelScope` around every request would make this class unnecessary, and would double
+    the cost of a request that does not stream (docs/performance.md).
     """
 
     __slots__ = ("_before", "_own", "_task")
@@ -106,14 +106,14 @@ class AsyncioHost:
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
         self._task = task
         self._before = task.cancelling() if task is not None else 0
-        self._own = 0  # cancellations that this package, or a callback of the token, asked for
+        self._own = 0  # cancellations requested by this package, or by a callback of the token
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._own += 1
 
-    def watching(self, call: Callable[[], object]) -> None:
+    def counting_cancels(self, call: Callable[[], object]) -> None:
         if self._task is None:
             call()
             return
@@ -123,42 +123,42 @@ class AsyncioHost:
         finally:
             self._own += self._task.cancelling() - before
 
-    def on_outside_cancel(self, then: Callable[[], object]) -> None:
+    def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         task = self._task
         if task is None or asyncio.current_task() is not task:
             return
-        # A scope of anyio's, or `asyncio.timeout`, is the app's own affair; the latter has taken
-        # its cancellation back by the next turn.
+        # A cancel scope of anyio's, or `asyncio.timeout`, belongs to the app. `asyncio.timeout` has
+        # undone its own cancellation by the next loop iteration.
         if anyio.current_effective_deadline() == -math.inf:
             return
         limit = self._before + self._own
-        task.get_loop().call_soon(lambda: then() if task.cancelling() > limit else None)
+        task.get_loop().call_soon(lambda: callback() if task.cancelling() > limit else None)
 
-    async def absorb(self, *, running: bool) -> bool:
+    async def uncancel(self, *, cancelled: bool) -> bool:
         task, own, self._own = self._task, self._own, 0
         if task is None or not own:
             return False
-        came: asyncio.CancelledError | None = None
-        if running:
+        arrived: asyncio.CancelledError | None = None
+        if not cancelled:
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError as error:
-                came = error
+                arrived = error
         for _ in range(own):
             task.uncancel()
-        ours = task.cancelling() <= self._before
-        if came is not None and not ours:
-            raise came
-        return ours
+        only_ours = task.cancelling() <= self._before
+        if arrived is not None and not only_ours:
+            raise arrived
+        return only_ours
 
 
 class AsyncioParker:
-    """See `Parker`. A bare future: an `anyio.Event` for every batch costs several times as much."""
+    """See `Parker`. A bare future: an `anyio.Event` for each batch costs several times as much."""
 
     __slots__ = ("_future", "_loop", "parked")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.parked = False  # each batch asks, and the future would be slow to answer
+        self.parked = False  # read once a batch, and faster than asking the future
         self._loop = loop
         self._future: asyncio.Future[None] = loop.create_future()
 
@@ -178,26 +178,27 @@ class AsyncioParker:
 
 
 class AsyncioInterruptible:
-    """See `Interruptible`. A cancellation that is taken back, as in `asyncio.timeout`."""
+    """See `Interruptible`. Cancels the task and undoes the cancellation, as `asyncio.timeout`
+    does."""
 
-    __slots__ = ("_asked", "_before", "_task", "interrupted")
+    __slots__ = ("_before", "_requested", "_task", "interrupted")
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
         self.interrupted = False
-        self._asked = False
+        self._requested = False
         self._task = task
         self._before = task.cancelling() if task is not None else 0
 
     def interrupt(self) -> None:
-        if self._task is not None and not self._asked:
-            self._asked = True
+        if self._task is not None and not self._requested:
+            self._requested = True
             self._task.cancel()
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
-        if self._asked and self._task is not None:
+        if self._requested and self._task is not None:
             others = self._task.uncancel() > self._before
             cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
             self.interrupted = cancelled and not others

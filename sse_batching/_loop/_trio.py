@@ -1,4 +1,4 @@
-"""Scheduling on trio. Imported only where trio runs."""
+"""`Loop` on trio. Imported only in a process that runs trio."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 import trio
 
-from ._deadlines import Queues
-from ._rest import Rest, coroutine_of
-from ._turns import Turns
+from ._latency import LoopLatency
+from ._suspended import Suspended, coroutine_of
+from ._timers import TimerQueues
 
-_schedulers: trio.lowlevel.RunVar[TrioScheduler] = trio.lowlevel.RunVar("sse_batching.scheduler")
+_loops: trio.lowlevel.RunVar[TrioLoop] = trio.lowlevel.RunVar("sse_batching.loop")
 
 
-def trio_scheduler() -> TrioScheduler:
-    """The scheduler of the trio run of this thread."""
+def current_trio_loop() -> TrioLoop:
+    """Return the `Loop` of the trio run of this thread."""
     try:
-        return _schedulers.get()
+        return _loops.get()
     except LookupError:
-        known = TrioScheduler()
-        _schedulers.set(known)
-        return known
+        loop = TrioLoop()
+        _loops.set(loop)
+        return loop
 
 
-class TrioScheduler:
-    """See `Scheduler`."""
+class TrioLoop:
+    """See `Loop`."""
 
-    scoped = True
+    needs_cancel_scope = True
 
     def __init__(self) -> None:
         self.time = trio.current_time
+        self.checkpoint = trio.lowlevel.checkpoint
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
-        self.turns = Turns(self._token.run_sync_soon)
-        self.deadlines = Queues(self._call_at_without_context, self.time)
-        self.give_way = trio.lowlevel.checkpoint
+        self.latency = LoopLatency(self._token.run_sync_soon)
+        self.timer_queues = TimerQueues(self._call_at_in_empty_context, self.time)
 
     def call_at(self, when: float, callback: Callable[[], object]) -> TrioTask:
         async def wait() -> None:
@@ -47,7 +47,7 @@ class TrioScheduler:
 
         return TrioTask(wait)
 
-    def _call_at_without_context(self, when: float, callback: Callable[[], object]) -> TrioTask:
+    def _call_at_in_empty_context(self, when: float, callback: Callable[[], object]) -> TrioTask:
         return Context().run(self.call_at, when, callback)
 
     def in_loop(self) -> bool:
@@ -57,18 +57,14 @@ class TrioScheduler:
         if self.in_loop():
             callback()
             return
-        # A run that has ended has nothing left that the call could be about.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(callback)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> TrioTask:
         return TrioTask(function)
 
-    def current(self) -> TrioHost:
-        return TrioHost()
-
-    def host(self, task: TrioHost | None = None) -> TrioHost:
-        return TrioHost() if task is None else task
+    def app_task(self) -> TrioAppTask:
+        return TrioAppTask()
 
     def parker(self) -> TrioParker:
         return TrioParker()
@@ -78,7 +74,7 @@ class TrioScheduler:
 
 
 class TrioTask:
-    """See `Task`. A system task: it has no parent that could be cancelled, or wait for it."""
+    """See `Task`. A system task: no parent cancels it or waits for it."""
 
     def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._scope = trio.CancelScope()
@@ -92,9 +88,9 @@ class TrioTask:
         finally:
             self._ended.set()
 
-    def start(self, work: Awaitable[None]) -> Rest:
-        # trio lets nobody work in the name of a task: all of it is left.
-        return coroutine_of(work)
+    def run_eagerly(self, work: Awaitable[None]) -> Suspended:
+        # trio cannot run code in the name of another task, so nothing of `work` has begun.
+        return Suspended(coroutine_of(work))
 
     def cancel(self) -> None:
         self._scope.cancel()
@@ -108,8 +104,9 @@ class TrioTask:
             await self._ended.wait()
 
 
-class TrioHost:
-    """See `Host`. The app runs in a cancel scope, which tells its own cancellation from others."""
+class TrioAppTask:
+    """See `AppTask`. The app runs in a cancel scope, which tells its own cancellation from
+    others."""
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
@@ -117,13 +114,13 @@ class TrioHost:
     def cancel(self) -> None:
         self.scope.cancel()
 
-    def watching(self, call: Callable[[], object]) -> None:
-        call()  # trio has no `task.cancel` that could be called
+    def counting_cancels(self, call: Callable[[], object]) -> None:
+        call()  # trio has no `task.cancel` that a callback could call
 
-    def on_outside_cancel(self, then: Callable[[], object]) -> None:
-        pass  # the servers on trio wait until the app has ended
+    def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
+        pass  # servers on trio wait until the app has ended
 
-    async def absorb(self, *, running: bool) -> bool:
+    async def uncancel(self, *, cancelled: bool) -> bool:
         return self.scope.cancelled_caught
 
 

@@ -1,4 +1,4 @@
-"""The ASGI types in one place."""
+"""The ASGI types, and the names of ASGI that more than one module needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from asgiref.typing import ASGI3Application
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
+    "BODY",
     "SCOPE_KEY",
+    "START",
     "ASGI3Application",
     "ASGIApp",
     "Message",
@@ -21,5 +23,8 @@ __all__ = [
 
 Predicate: TypeAlias = Callable[[Scope], bool]
 
+START: Final = "http.response.start"
+BODY: Final = "http.response.body"
+
 SCOPE_KEY: Final = "sse_batching.stream"
-"""Where a scope keeps its stream, for code that the context variable does not reach."""
+"""The key of a scope under which `get_token` finds the request."""

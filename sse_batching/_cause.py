@@ -1,0 +1,47 @@
+"""Why a request ends early, and what an exception of the server's `send` means."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import anyio
+
+from .reasons import CancelReason
+
+
+class Cause(NamedTuple):
+    """Why a request ends early."""
+
+    reason: CancelReason
+    message: str
+    """For people: the token's message and the log line."""
+    error: BaseException | None = None
+    """What the server's `send` raised."""
+    is_app_error: bool = False
+    """True if the server rejected a message of the app's. The client has not left."""
+
+
+CLIENT_LEFT: Final = Cause(CancelReason.CLIENT_DISCONNECTED, "SSE client disconnected")
+WRITE_STALLED: Final = Cause(CancelReason.SEND_TIMEOUT, "SSE client does not read any more")
+SERVER_CANCELLED: Final = Cause(CancelReason.SERVER_SHUTDOWN, "request cancelled by the server")
+
+
+def of_failed_write(error: BaseException) -> Cause:
+    """Return the cause that an exception of the server's `send` stands for."""
+    if is_disconnect(error):
+        return Cause(CancelReason.SEND_FAILED, CLIENT_LEFT.message, error)
+    if not isinstance(error, Exception):  # somebody cancelled all tasks of the event loop
+        return SERVER_CANCELLED._replace(error=error)
+    return Cause(CancelReason.SEND_FAILED, "SSE write failed", error, is_app_error=True)
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Return True if a write that raised this exception found the client gone.
+
+    Any other exception is the server's answer to an error of the app's: too many bytes for the
+    Content-Length, a message out of order.
+    """
+    if isinstance(error, OSError | anyio.BrokenResourceError | anyio.ClosedResourceError):
+        return True
+    # uvloop, writing to a closed transport (uvicorn with a pipelined second request).
+    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)

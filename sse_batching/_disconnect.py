@@ -1,0 +1,264 @@
+"""What follows when a request ends early: the token, the grace period, late sends, exceptions."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Final
+
+import anyio
+from starlette.requests import ClientDisconnect
+
+from ._cause import Cause
+from ._loop import AppTask, LazyTimer, Loop
+from ._receiver import Receiver
+from .cancellation import CancellationToken
+from .exceptions import ClientDisconnected, StreamCancelled
+
+FRAMEWORK_TIME: Final = 0.1
+"""Seconds that a framework gets, after `http.disconnect`, to cancel its generator by itself. The
+slowest one measured takes 4 ms."""
+
+IGNORED_AFTER_WAIT: Final = 16
+"""Sends that are ignored after one that was waiting. Django takes four loop iterations to cancel
+its handler, and may call `send` in each."""
+
+KEPT_EXCEPTIONS: Final = 8
+"""Exceptions whose tracebacks are cleared later. As many tasks of an app may be in `send` or
+`receive` when the app ends."""
+
+FOLLOW_DISCONNECT: Final = (
+    ClientDisconnected,
+    StreamCancelled,
+    ClientDisconnect,
+    # One task of the app writes to another one that has ended (FastAPI's EventSourceResponse).
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+)
+
+_token_lock: Final = threading.Lock()
+
+
+class Disconnect:
+    """Owns the token and the first cause of one request, and shows the app what has happened.
+
+    An app that never asked for the token sees `http.disconnect` at once, as without the middleware.
+    An app that asked gets the grace period first. After the grace period the app sees
+    `http.disconnect`, and is cancelled if it still streams.
+
+    A late `send`, one that comes after the cause, is rejected: it raises. But if the app is also
+    waiting in `receive`, one late `send` is ignored: it returns. The framework then learns of the
+    disconnect from `receive` and cancels its generator at an `await` of the generator's own, which
+    closes it. A rejected `send` would leave the generator suspended until a garbage collection. If
+    a `send` was waiting when the stream was closed, several are ignored: the app goes on at once,
+    and frameworks take some loop iterations to cancel it.
+    """
+
+    __slots__ = (
+        "_app_task",
+        "_grace_period",
+        "_grace_timer",
+        "_ignore",
+        "_ignored_timer",
+        "_kept",
+        "_last_call",
+        "_loop",
+        "_receiver",
+        "_token",
+        "app_error_raised",
+        "cause",
+        "must_stop",
+        "since",
+    )
+
+    def __init__(
+        self, loop: Loop, app_task: AppTask, receiver: Receiver, grace_period: float
+    ) -> None:
+        self.cause: Cause | None = None
+        self.since: float | None = None
+        """When the cause came, on the clock of the event loop."""
+        self.must_stop = False
+        """True once the app is to be cancelled after the grace period: its response streamed."""
+        self.app_error_raised = False
+        """True once a `send` of the app's has raised the server's error about the app."""
+        self._loop = loop
+        self._app_task = app_task
+        self._receiver = receiver
+        self._grace_period = grace_period
+        self._token: CancellationToken | None = None
+        self._last_call: float | None = None  # when the app is cancelled, once it was notified
+        self._grace_timer = LazyTimer(loop, self._grace_period_over)
+        self._ignore: int | None = None  # late sends still to be ignored; None: undecided
+        self._ignored_timer: LazyTimer | None = None
+        self._kept: deque[BaseException] | None = None
+
+    # The token.
+
+    @property
+    def token_requested(self) -> bool:
+        """True once the app has asked for the token."""
+        return self._token is not None
+
+    @property
+    def token(self) -> CancellationToken:
+        """The token. Reading this attribute asks for it. Safe in any thread."""
+        if self._token is None:
+            with _token_lock:
+                if self._token is None:
+                    self._token = CancellationToken()
+            # The token is set before the cause is read. `begin` does both in the other order, so
+            # one of the two sees what the other has done.
+            if self.cause is not None:
+                self._token.cancel(*self.cause[:3])
+        return self._token
+
+    def release_token(self) -> None:
+        """Drop the token. Later callers get a new one, cancelled if this one was."""
+        self._token = None
+
+    # From the cause to the app.
+
+    def begin(self, cause: Cause) -> None:
+        """Record the first cause and cancel the token. The callbacks run now."""
+        self._decide_ignored()
+        self.cause = cause
+        self.since = self._loop.time()
+        if (token := self._token) is not None:
+            self._app_task.counting_cancels(lambda: token.cancel(*cause[:3]))
+
+    def notify_app(self) -> None:
+        """Let the app see `http.disconnect`: now, or after the grace period."""
+        if self._token is None:
+            self._receiver.deliver_disconnect()
+        else:
+            assert self.since is not None  # `begin` was called
+            self._grace_timer.reschedule(self.since + self._grace_period)
+
+    def _grace_period_over(self, now: float) -> float | None:
+        if self._last_call is None:
+            # Counted from now, even if the timer is late: the framework sees the disconnect now.
+            self._last_call = now + FRAMEWORK_TIME if self._receiver.app_waits else now
+            self._receiver.deliver_disconnect()
+        if not self.must_stop:
+            return None
+        if now < self._last_call:
+            return self._last_call
+        self._app_task.cancel()
+        return None
+
+    def stop(self) -> None:
+        """Stop the timers, and clear the kept tracebacks: the app has ended."""
+        self._grace_timer.stop()
+        if self._ignored_timer is not None:
+            self._ignored_timer.stop()
+        for error in self._kept or ():
+            error.__traceback__ = None  # see `clear_tracebacks`
+
+    # Late sends.
+
+    def reject_or_ignore(self, *, waited: bool) -> None:
+        """Raise from a late `send`, or return if this one is ignored.
+
+        `waited`: the `send` came before the cause, and was waiting. Raises `ClientDisconnected`, or
+        the server's error about the app.
+        """
+        self._decide_ignored()
+        if not self.token_requested:
+            self._receiver.deliver_disconnect()
+        if self._ignore:
+            if waited and not self.token_requested:
+                self._ignore = IGNORED_AFTER_WAIT
+            else:
+                self._ignore -= 1
+            if self.token_requested and not waited:
+                self._deliver_disconnect_soon()
+            return
+        cause = self.cause
+        assert cause is not None  # `begin` was called
+        if cause.is_app_error and cause.error is not None:
+            self.app_error_raised = True
+            raise cause.error
+        error = ClientDisconnected(cause.message, cause.reason)
+        self.clear_traceback_later(error)
+        raise error from cause.error
+
+    async def reject_or_ignore_late(self) -> None:
+        """Raise from a `send` that came after the cause, or return if this one is ignored.
+
+        An app that catches every exception and never awaits anything else would freeze the event
+        loop, so a rejection yields if the loop iteration has lasted too long.
+        """
+        try:
+            self.reject_or_ignore(waited=False)
+        except Exception:
+            if self._loop.latency.too_long(self._loop.time()):
+                try:
+                    await self._loop.checkpoint()
+                except BaseException as cancellation:
+                    self.clear_traceback_later(cancellation)
+                    raise
+            raise
+
+    def _decide_ignored(self) -> None:
+        if self._ignore is None and self._receiver.app_waits:
+            self._ignore = 1
+
+    def _deliver_disconnect_soon(self) -> None:
+        """Deliver the disconnect two loop iterations from now.
+
+        By then the generator whose `send` was ignored has reached an `await` of its own. FastAPI
+        wraps another generator around it, and that one is reached first.
+        """
+        if self._ignored_timer is None:
+            iterations = iter(range(2))
+
+            def wait_or_deliver(now: float) -> float | None:
+                if next(iterations, None) is not None:
+                    return now
+                self._receiver.deliver_disconnect()
+                return None
+
+            self._ignored_timer = LazyTimer(self._loop, wait_or_deliver)
+            self._ignored_timer.reschedule(self._loop.time())
+
+    # Exceptions.
+
+    def clear_traceback_later(self, error: BaseException) -> None:
+        """Clear the traceback when the app has ended. The exception is about to be raised in a
+        `send` or `receive` of the app's, and may end the app. See `clear_tracebacks`."""
+        if self._kept is None:
+            self._kept = deque(maxlen=KEPT_EXCEPTIONS)
+        self._kept.append(error)
+
+
+def follows_disconnect(error: BaseException) -> bool:
+    """Return True if the app raised this exception only because its client is gone.
+
+    Such an exception is not news to the server, and needs no traceback in the server's log. Another
+    exception that the app raises during its cleanup is not swallowed.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(follows_disconnect(part) for part in error.exceptions)
+    if isinstance(error, FOLLOW_DISCONNECT):
+        return True
+    return error.__cause__ is not None and follows_disconnect(error.__cause__)
+
+
+def clear_tracebacks(error: BaseException) -> None:
+    """Clear the tracebacks of a swallowed exception and of all exceptions that it refers to.
+
+    Their frames hold the app's generator, which stays suspended as long as the frames live. Where a
+    frame of a framework refers to the exception, that lasts until a garbage collection (the frame
+    that anyio calls when a task of a group is done).
+    """
+    seen: list[BaseException] = []
+    found: list[BaseException | None] = [error]
+    while found:
+        part = found.pop()
+        if part is None or any(part is other for other in seen):  # exceptions can refer in circles
+            continue
+        part.__traceback__ = None
+        seen.append(part)
+        found += (part.__cause__, part.__context__)
+        if isinstance(part, BaseExceptionGroup):
+            found += part.exceptions

@@ -1,0 +1,177 @@
+"""Time, timers and tasks of the running event loop. Only this folder names asyncio or trio.
+
+`current_loop()` returns the `Loop` of the running event loop: asyncio's (uvloop's, too) or trio's.
+Both implement the protocols below, whose docstrings state the contract.
+
+Private functions of CPython that this folder uses: `asyncio.tasks._enter_task` and `_leave_task`,
+in `_asyncio.AsyncioTask.run_eagerly`. Checked on CPython 3.11.7, 3.12.1 and 3.13.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ._asyncio import AsyncioLoop
+from ._latency import LoopLatency as LoopLatency
+from ._suspended import Suspended as Suspended
+from ._timers import LazyTimer as LazyTimer, Timer as Timer, TimerQueue as TimerQueue
+
+
+class Task(Protocol):
+    """A task of this package, besides the one in which the server runs the app."""
+
+    def run_eagerly(self, work: Awaitable[None]) -> Suspended | None:
+        """Run `work` as if inside this parked task until `work` first suspends, as an eager task
+        does.
+
+        Return None if `work` has finished. Otherwise return the rest, which this task has to await.
+        Raises what `work` raises. Call it from a callback of the event loop, not from a task.
+        """
+
+    def cancel(self) -> None:
+        """Request the cancellation of the task."""
+
+    @property
+    def done(self) -> bool:
+        """True once the task has ended."""
+
+    async def join(self, timeout: float) -> None:
+        """Wait until the task has ended, at most `timeout` seconds. Never raises its exception."""
+
+
+class AppTask(Protocol):
+    """The task in which the server runs the app, and the cancellations requested for that task."""
+
+    @property
+    def scope(self) -> AbstractContextManager[Any]:
+        """The context in which the app runs, on a loop with `needs_cancel_scope`."""
+
+    def cancel(self) -> None:
+        """Cancel the app."""
+
+    def counting_cancels(self, call: Callable[[], object]) -> None:
+        """Call `call`, and count the cancellations of this task that it requests as our own.
+
+        ``token.register(task.cancel)`` with the request's own task requests one.
+        """
+
+    def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
+        """In the handler of a cancellation: call back in the next loop iteration if the
+        cancellation came from outside this package.
+
+        A server that shuts down may run only one more loop iteration (uvicorn), so this must not
+        wait until the app has ended.
+        """
+
+    async def uncancel(self, *, cancelled: bool) -> bool:
+        """Undo the cancellations counted as our own. Return True if there were any and nobody else
+        has requested one.
+
+        `cancelled`: a cancellation came out of the app. Otherwise one of ours may still be on its
+        way, and is awaited here.
+        """
+
+
+class Parker(Protocol):
+    """The place where one task waits for work."""
+
+    @property
+    def parked(self) -> bool:
+        """True while the task waits and nobody has woken it."""
+
+    def park(self) -> Awaitable[None]:
+        """Wait for `unpark`. For one task at a time."""
+
+    def unpark(self) -> None:
+        """Wake the task, if it is parked. An `unpark` before `park` has no effect."""
+
+
+class Interruptible(Protocol):
+    """A wait of the running task, as a `with` block that other tasks can interrupt."""
+
+    @property
+    def interrupted(self) -> bool:
+        """True if `interrupt`, and no other cancellation, ended the wait."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *error: Any) -> bool: ...  # noqa: PYI036
+
+    def interrupt(self) -> None:
+        """End the wait. Call it from another task or from a callback."""
+
+
+class Loop(Protocol):
+    """An event loop. Use it in its own thread, except for `in_loop` and `run_in_loop`."""
+
+    @property
+    def time(self) -> Callable[[], float]:
+        """Return the time of the event loop, in seconds."""
+
+    @property
+    def latency(self) -> LoopLatency:
+        """The detector of loop iterations that last too long."""
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Call back at that time."""
+
+    @property
+    def timer_queues(self) -> Callable[[float], TimerQueue]:
+        """Return the queue for deadlines that are so many seconds after they are added.
+
+        The callbacks run in an empty context, not in that of the first waiter.
+        """
+
+    def in_loop(self) -> bool:
+        """Return True in the thread of the event loop. Safe in any thread."""
+
+    def run_in_loop(self, callback: Callable[[], object]) -> None:
+        """Call back in the thread of the event loop: now if this is that thread, else soon.
+
+        Safe in any thread. Does nothing once the event loop has ended.
+        """
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+        """Start a task without a parent: the caller has to `cancel` and `join` the task."""
+
+    @property
+    def needs_cancel_scope(self) -> bool:
+        """True if `AppTask.cancel` works only around an app that runs in `AppTask.scope`."""
+
+    def app_task(self) -> AppTask:
+        """Return the running task, as the one in which the server runs the app."""
+
+    def parker(self) -> Parker:
+        """Return a new place for a task to wait."""
+
+    def interruptible(self) -> Interruptible:
+        """Return a new interruptible wait of the running task."""
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Let all other tasks run once."""
+
+
+_last: AsyncioLoop | None = None  # fast path: the loop of the previous call, nearly always this one
+_local = threading.local()
+
+
+def current_loop() -> Loop:
+    """Return the `Loop` of the event loop that runs in this thread. Each event loop has one."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        from ._trio import current_trio_loop  # an app on asyncio needs no trio
+
+        return current_trio_loop()
+    global _last
+    found = _last
+    if found is None or found.loop is not loop:
+        found = getattr(_local, "loop", None)
+        if found is None or found.loop is not loop:
+            found = _local.loop = AsyncioLoop(loop)
+        _last = found
+    return found

@@ -1,0 +1,445 @@
+"""The only caller of the server's `send` for one batched response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Final, NamedTuple
+
+import anyio
+
+from ._buffer import Buffer, no_writer
+from ._cause import WRITE_STALLED, Cause, of_failed_write
+from ._loop import LazyTimer, Loop, Suspended, TimerQueue
+from ._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
+from ._types import Message, Send
+
+_UNKNOWN_TAIL: Final = b"?"
+
+
+class PendingMessage:
+    """A message that is written in its place in the order, while its sender waits."""
+
+    __slots__ = ("done", "ends", "error", "has_waiter", "last", "message", "size")
+
+    def __init__(
+        self, message: Message | None, *, last: bool, ends: bool, size: int | None
+    ) -> None:
+        self.message = message
+        """None: only the buffer is flushed."""
+        self.last = last
+        """True if the message ends the response and is joined with the buffered batch."""
+        self.ends = ends
+        """True if the message ends the response and is written unchanged."""
+        self.size = size
+        """Bytes of the body; None if the message has no body. Unused if `last`."""
+        self.has_waiter = True
+        """False once the sender's wait was cancelled."""
+        self.error: BaseException | None = None
+        self.done = anyio.Event()
+
+
+class SuspendedWrite(NamedTuple):
+    """A write that the timer has begun and the task has to finish."""
+
+    rest: Suspended
+    size: int
+
+    def write(self) -> Awaitable[None]:
+        return self.rest
+
+
+class BatchWriter:
+    """Writes batches when they are due, and other messages in their place between the batches.
+
+    One task makes one write at a time. A producer (the app's `send`) never writes: it adds to the
+    buffer and calls `schedule`, or waits in `write_through`, `drain` or `wait_turn`. So cancelling
+    a producer never interrupts a write, and a slow producer never blocks another.
+
+    For a batch whose deadline has come, the task need not wake. Most servers take a write without
+    waiting, so the timer's callback makes the write in the name of the task (`on_timer`). The task
+    wakes only if the server has to wait for its client.
+
+    `close` is called with a `Cause` when a write fails or stalls, and with None when the last
+    message is delivered.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_close",
+        "_comment_due",
+        "_context",
+        "_drained",
+        "_keepalive_interval",
+        "_keepalive_timer",
+        "_loop",
+        "_parker",
+        "_pending",
+        "_queued_in",
+        "_send",
+        "_send_timeout",
+        "_stall_timer",
+        "_suspended",
+        "_tail",
+        "_task",
+        "_time",
+        "_timer_queue",
+        "_turn",
+        "_write_began",
+        "_write_ended",
+        "bytes_sent",
+        "closed",
+        "queued",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        buffer: Buffer,
+        loop: Loop,
+        close: Callable[[Cause | None], None],
+        *,
+        send_timeout: float | None,
+        keepalive_interval: float | None,
+    ) -> None:
+        self.closed = False
+        """True once nothing more is written: the last message was, or the writer was aborted."""
+        self.queued = 0
+        """How many producers are ahead of new chunks: one whose message is being written, and those
+        in `wait_turn`."""
+        self.writes = 0
+        self.bytes_sent = 0
+        self._send = send
+        self._buffer = buffer
+        self._loop = loop
+        self._close = close
+        self._send_timeout = send_timeout
+        self._keepalive_interval = keepalive_interval
+        self._time = loop.time
+        self._pending: PendingMessage | None = None
+        self._suspended: SuspendedWrite | None = None
+        self._comment_due = False
+        self._drained: anyio.Event | None = None  # made when a producer waits for it
+        self._turn: anyio.Lock | None = None  # made when a second producer waits, which is rare
+        self._write_began: float | None = None
+        self._write_ended = loop.time()
+        self._tail = b""
+        self._timer_queue = loop.timer_queues(buffer.max_delay)
+        self._queued_in: TimerQueue | None = None  # the queue with the deadline of this writer
+        self._stall_timer = LazyTimer(loop, self._stall_timer_expired)
+        self._keepalive_timer = LazyTimer(loop, self._keepalive_timer_expired)
+        if keepalive_interval is not None:
+            self._keepalive_timer.reschedule(self._write_ended + keepalive_interval)
+        self._context = copy_context()
+        self._parker = loop.parker()
+        self._task = loop.spawn(self._run)
+        buffer.schedule = self.schedule
+
+    # For producers.
+
+    def schedule(self, now: float) -> None:
+        """Wake the task if the batch is due, otherwise queue for its deadline."""
+        deadline = self._buffer.deadline
+        if deadline <= now:
+            self._parker.unpark()
+        elif self._queued_in is None:
+            self._queued_in = self._timer_queue
+            self._queued_in.add(self, deadline)
+
+    def set_max_delay(self, max_delay: float) -> None:
+        """Set another `max_delay`, also for the waiting batch if that makes the batch due
+        earlier."""
+        now = self._time()
+        self._buffer.set_max_delay(max_delay, now)
+        self._timer_queue = self._loop.timer_queues(max_delay)
+        if self._buffer.waiting:
+            self._leave_timer_queue()
+            self.schedule(now)
+
+    @property
+    def accepting(self) -> bool:
+        """True if a producer may add a chunk or a message. Otherwise it waits in `wait_turn`."""
+        return not self.queued and not self._buffer.full
+
+    async def wait_turn(self) -> None:
+        """Wait, first come first served, until no message is pending and the buffer is not full.
+
+        Returns early if the writer is closed.
+        """
+        if self._turn is None:
+            self._turn = anyio.Lock(fast_acquire=True)
+        self._enter_queue()
+        try:
+            async with self._turn:
+                while not self.closed and self._pending is not None:
+                    await self._pending.done.wait()
+                await self.drain()
+        finally:
+            self.queued -= 1
+
+    def _enter_queue(self) -> None:
+        self.queued += 1
+        self._buffer.set_fast_path(is_open=False)
+
+    async def drain(self) -> None:
+        """Wait until the buffer is not full, or the writer is closed. This is the backpressure."""
+        while self._buffer.full and not self.closed:
+            if self._drained is None:
+                self._drained = anyio.Event()
+            self._parker.unpark()
+            await self._drained.wait()
+
+    async def write_through(
+        self,
+        message: Message | None,
+        *,
+        last: bool = False,
+        ends: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Write the buffered batch and then the message. Return when both are delivered.
+
+        The arguments are those of `PendingMessage`. Raises what the write raises. Returns early if
+        the writer is closed. A cancelled wait does not take the message back.
+        """
+        if self.closed:
+            return
+        assert self._pending is None, "one message at a time: wait_turn"
+        pending = self._pending = PendingMessage(message, last=last, ends=ends, size=size)
+        self._enter_queue()
+        self._parker.unpark()
+        try:
+            await pending.done.wait()
+        finally:
+            pending.has_waiter = False
+        if pending.error is not None:
+            raise pending.error
+
+    async def flush(self) -> None:
+        """Write the buffered batch. Return when it is delivered. See `write_through`."""
+        if not self.accepting:
+            await self.wait_turn()
+        await self.write_through(None)
+
+    # The end.
+
+    def abort(self) -> None:
+        """Write nothing more, drop the buffer, wake all producers, and cancel the write in
+        flight."""
+        self._buffer.drop()
+        self._stop()
+        self._task.cancel()
+
+    def _stop(self) -> None:
+        self.closed = True
+        self._buffer.schedule = no_writer
+        if self._pending is not None:
+            self._pending.done.set()
+        self._wake_producers()
+        self._leave_timer_queue()
+        self._stall_timer.stop()
+        self._keepalive_timer.stop()
+
+    @property
+    def stopped(self) -> bool:
+        """True once the task has ended."""
+        return self._task.done
+
+    async def join(self, timeout: float) -> None:
+        """Wait until the task has ended, at most `timeout` seconds."""
+        await self._task.join(timeout)
+
+    # In the task.
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                if (suspended := self._suspended) is not None:
+                    self._suspended = None
+                    await self._finish_write(suspended.write, suspended.size, None)
+                elif (pending := self._pending) is not None:
+                    await self._write_pending(pending)
+                    self._pending = None
+                    self.queued -= 1
+                    if pending.last:
+                        return
+                elif self._buffer.waiting:
+                    await self._write_batch(None)
+                elif self._comment_due:
+                    await self._write_comment()
+                else:
+                    await self._parker.park()
+        except BaseException as error:
+            # A failed write is caught in `_finish_write`. Anything else must not die in this task:
+            # the task may have been cancelled together with all tasks of the event loop.
+            if not self.closed:
+                self._close(of_failed_write(error))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._stop()
+            if self._suspended is not None:  # nobody is left to finish the write
+                self._suspended.rest.close()
+                self._suspended = None
+
+    async def _write_pending(self, pending: PendingMessage) -> None:
+        """Write the message. An exception of the write goes to the sender that waits."""
+        message = pending.message
+        if pending.last:
+            assert message is not None  # the last message is a message
+            body = self._take(self._time()) if self._buffer.waiting else b""
+            if body is not message.get("body", b""):
+                message = {**message, "body": body}
+            await self._write(message, len(body), pending)
+        else:
+            if self._buffer.waiting:
+                await self._write_batch(pending)
+            if message is not None and pending.error is None:
+                if pending.size is not None:
+                    self._buffer.add_unbuffered(pending.size)
+                    self._tail = _UNKNOWN_TAIL
+                await self._write(message, pending.size, pending)
+        if (pending.last or pending.ends) and pending.error is None and not self.closed:
+            self._close(None)
+        pending.done.set()
+
+    async def _write_batch(self, pending: PendingMessage | None) -> None:
+        body = self._take(self._time())
+        await self._write(body_message(body), len(body), pending)
+
+    async def _write_comment(self) -> None:
+        self._comment_due = False
+        await self._write(body_message(KEEPALIVE_COMMENT), len(KEEPALIVE_COMMENT), None)
+
+    def _write(
+        self, message: Message, size: int | None, pending: PendingMessage | None
+    ) -> Awaitable[None]:
+        """Make one write. `size`: bytes of its body, None if the message has no body."""
+        self._start_stall_timer(self._time())
+        return self._finish_write(partial(self._send, message), size, pending)
+
+    async def _finish_write(
+        self,
+        write: Callable[[], Awaitable[None]],
+        size: int | None,
+        pending: PendingMessage | None,
+    ) -> None:
+        try:
+            await write()
+        except BaseException as error:
+            self._write_failed(error, pending)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._written(size)
+
+    # In the timer's callback: what the task would do, up to the first wait.
+
+    def on_timer(self) -> None:
+        """Write the batch whose deadline has come (`Waiter`)."""
+        self._queued_in = None
+        if self._parker.parked:  # otherwise the task is awake, and sees the batch by itself
+            # The timer serves many streams. Each writes in the context of its own request.
+            self._context.run(self._begin_write)
+
+    def _begin_write(self) -> None:
+        now = self._time()
+        body = self._take(now)
+        try:
+            rest = self._task.run_eagerly(self._send(body_message(body)))
+        except BaseException as error:
+            self._write_failed(error, None)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        else:
+            if rest is None:
+                self._written(len(body))
+            else:
+                self._start_stall_timer(now)
+                self._suspended = SuspendedWrite(rest, len(body))
+                self._parker.unpark()
+
+    # In both.
+
+    def _take(self, now: float) -> bytes:
+        """Take the waiting batch."""
+        if self._queued_in is not None:
+            self._leave_timer_queue()
+        self._comment_due = (
+            False  # the batch keeps the connection alive, and may end in half an event
+        )
+        body = self._buffer.take(now)
+        if self._keepalive_interval is not None:
+            self._tail = (self._tail + body[-TAIL_LENGTH:])[-TAIL_LENGTH:]
+        return body
+
+    def _leave_timer_queue(self) -> None:
+        if self._queued_in is not None:
+            self._queued_in.discard(self)
+            self._queued_in = None
+
+    def _start_stall_timer(self, now: float) -> None:
+        self._write_began = now
+        if self._send_timeout is not None:
+            self._stall_timer.reschedule(now + self._send_timeout)
+
+    def _write_failed(self, error: BaseException, pending: PendingMessage | None) -> None:
+        self._write_began = None
+        self._buffer.send_failed()
+        if self.closed:
+            return
+        cause = of_failed_write(error)
+        if pending is not None:
+            pending.error = error
+            if cause.is_app_error and pending.has_waiter:
+                return  # the waiting `send` raises the error: the stream stays open
+        self._close(cause)
+
+    def _written(self, size: int | None) -> None:
+        self._write_began = None
+        if (
+            self.closed
+        ):  # aborted and counted as lost, but the server's `send` could not be cancelled
+            return
+        if self._keepalive_interval is not None:
+            self._write_ended = self._time()
+        self._buffer.sent()
+        if size is not None:
+            self.writes += 1
+            self.bytes_sent += size
+        if self._drained is not None:
+            self._wake_producers()
+
+    def _wake_producers(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    # The timers. Each callback returns the next deadline, or None.
+
+    def _stall_timer_expired(self, now: float) -> float | None:
+        if self._write_began is None or self._send_timeout is None:
+            return None
+        deadline = self._write_began + self._send_timeout
+        if now < deadline:
+            return deadline
+        self._close(WRITE_STALLED)
+        return None
+
+    def _keepalive_timer_expired(self, now: float) -> float | None:
+        assert self._keepalive_interval is not None  # the timer was set
+        deadline = self._write_ended + self._keepalive_interval
+        if now < deadline:
+            return deadline
+        # A comment must not come between a chunk and its write, nor queue behind a write in flight.
+        if self._parker.parked and not self._buffer.waiting and at_event_boundary(self._tail):
+            self._comment_due = True
+            self._parker.unpark()
+        return now + self._keepalive_interval
+
+
+def body_message(body: bytes) -> Message:
+    """Return an `http.response.body` message that is not the last one."""
+    return {"type": "http.response.body", "body": body, "more_body": True}
