@@ -125,7 +125,8 @@ class Buffer:
         if now - self._last_arrival >= self.max_delay:
             self._burst_began = self.deadline = now
         else:
-            self.deadline = now + min(self.max_delay, now - self._burst_began)
+            burst_age = now - self._burst_began
+            self.deadline = now + (min(self.max_delay, burst_age))
         if self.stream_began is None:
             self.stream_began = now
         self.schedule(now)

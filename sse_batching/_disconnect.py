@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Final
 
@@ -36,11 +35,9 @@ FOLLOW_DISCONNECT: Final = (
     anyio.ClosedResourceError,
 )
 
-_token_lock: Final = threading.Lock()
-
 
 class Disconnect:
-    """Owns the token and the first cause of one request, and shows the app what has happened.
+    """Owns the first cause of one request: cancels the token, and shows the app what has happened.
 
     An app that never asked for the token sees `http.disconnect` at once, as without the middleware.
     An app that asked gets the grace period first. After the grace period the app sees
@@ -94,26 +91,19 @@ class Disconnect:
 
     # The token.
 
+    def set_token(self, token: CancellationToken) -> None:
+        """Cancel this token with the first cause, now or when the cause comes."""
+        self._token = token
+        if self.cause is not None:
+            token.cancel(*self.cause[:3])
+
     @property
     def token_requested(self) -> bool:
         """True once the app has asked for the token."""
         return self._token is not None
 
-    @property
-    def token(self) -> CancellationToken:
-        """The token. Reading this attribute asks for it. Safe in any thread."""
-        if self._token is None:
-            with _token_lock:
-                if self._token is None:
-                    self._token = CancellationToken()
-            # The token is set before the cause is read. `begin` does both in the other order, so
-            # one of the two sees what the other has done.
-            if self.cause is not None:
-                self._token.cancel(*self.cause[:3])
-        return self._token
-
-    def release_token(self) -> None:
-        """Drop the token. Later callers get a new one, cancelled if this one was."""
+    def release(self) -> None:
+        """Drop the token."""
         self._token = None
 
     # From the cause to the app.

@@ -1,10 +1,8 @@
-"""One request and its response: the app's `receive` and `send`, the state, and the end."""
+"""One request that streams, or whose token was asked for: its `send`, its state, and its end."""
 
 from __future__ import annotations
 
 import logging
-import secrets
-import threading
 from collections.abc import Awaitable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -16,9 +14,9 @@ import anyio
 from ._buffer import Buffer
 from ._cause import CLIENT_LEFT, SERVER_CANCELLED, Cause, of_failed_write
 from ._disconnect import Disconnect, follows_disconnect
-from ._loop import LazyTimer, Loop
+from ._loop import AppTask, LazyTimer, Loop
 from ._options import Options
-from ._policy import ends_response, is_batched, merger_for
+from ._policy import ends_response, is_batched, merger_for, with_header_list
 from ._receiver import Receiver
 from ._response import BatchedResponse
 from ._states import (
@@ -32,7 +30,7 @@ from ._states import (
     TRANSITIONS,
     State,
 )
-from ._types import BODY, START, Message, Receive, Scope, Send
+from ._types import BODY, START, Message, Scope, Send
 from .cancellation import CancellationToken
 from .reasons import CancelReason
 from .report import Outcome, StreamReport
@@ -47,8 +45,6 @@ CLEANUP_TIME: Final = 1.0
 """Seconds for this package's tasks to end. A task that is stuck in a `send` which cannot be
 cancelled (hypercorn on trio) is left to the server."""
 
-_lock: Final = threading.Lock()
-
 
 class Finished(NamedTuple):
     """How a request ended."""
@@ -62,75 +58,68 @@ class Finished(NamedTuple):
 
 
 class Exchange:
-    """One request and its response. The only owner of their state.
+    """One request that streams, or whose token was asked for. The owner of its state.
 
-    Light: a request that does not stream costs one of these and a look at each of its messages. The
-    receiver, the disconnect and the batched response are made when something asks for them.
-
-    `token` and `id` are safe in any thread. Everything else belongs to the event loop.
+    Data goes down by calls: `send` to the response, its buffer and its writer. One signal comes up:
+    `close`.
     """
 
-    # Slots: CPython 3.11 reads a default from the class ten times slower.
     __slots__ = (
+        "_app_task",
         "_began",
-        "_buffer",
         "_disconnect",
         "_id",
         "_last_write_timer",
+        "_latency",
         "_loop",
         "_options",
         "_receiver",
         "_response",
         "_scope",
-        "_server_receive",
         "_server_send",
+        "_streaming",
         "_time",
         "_waiting_sends",
-        "app_task",
-        "ended",
         "state",
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, options: Options, loop: Loop
+        self,
+        scope: Scope,
+        send: Send,
+        receiver: Receiver,
+        options: Options,
+        loop: Loop,
+        app_task: AppTask,
+        *,
+        id: str,
+        began: float,
+        state: State,
     ) -> None:
-        self.state = AWAITING
-        self.ended = False
-        """True once the app has ended, and the middleware with it."""
+        self.state = state
         self._scope = scope
-        self._server_receive = receive
         self._server_send = send
+        self._receiver = receiver
         self._options = options
         self._loop = loop
+        self._app_task = app_task
+        self._id = id
+        self._began = began
         self._time = loop.time
-        self._began = loop.time()
-        self.app_task = loop.app_task()
-        # Most requests end without any of these.
-        self._id: str | None = None
-        self._receiver: Receiver | None = None
-        self._disconnect: Disconnect | None = None
+        self._latency = loop.latency
         self._response: BatchedResponse | None = None
-        self._buffer: Buffer | None = None  # of the response, while STREAMING
+        self._streaming: BatchedResponse | None = None  # the response, while STREAMING
+        self._disconnect: Disconnect | None = None  # made by a token, or by an early end
         self._waiting_sends = 0  # calls of the app's `send` that wait in this package
         self._last_write_timer: LazyTimer | None = None
 
-    # For `Stream`, the code that serves the request.
+    # For the code that serves the request.
 
-    @property
-    def id(self) -> str:
-        """128 random bits in hexadecimal digits."""
-        if self._id is None:
-            with _lock:
-                self._id = self._id or secrets.token_hex(16)
-        return self._id
-
-    @property
-    def token(self) -> CancellationToken:
-        """The token of the request. Reading this attribute asks for it."""
-        token = self.disconnect.token
-        if not self.receiver.watching and self.state is not COMPLETED:
-            self._loop.run_in_loop(self._watch)
-        return token
+    def token_requested(self, token: CancellationToken) -> None:
+        """Cancel this token when the request ends early, and watch for that from now on."""
+        self.disconnect.set_token(token)
+        if self.state is not COMPLETED:
+            self._receiver.watch(self.close)
 
     async def flush(self) -> None:
         """See `Stream.flush`."""
@@ -149,97 +138,53 @@ class Exchange:
         if self._response is not None:
             self._response.configure(self._options)
 
-    # The parts that are made on demand.
-
-    @property
-    def receiver(self) -> Receiver:
-        """The only caller of the server's `receive`."""
-        if self._receiver is None:
-            with _lock:  # a thread that asks for the token may need the receiver at the same time
-                if self._receiver is None:
-                    self._receiver = Receiver(self._server_receive, self._loop)
-        return self._receiver
-
-    @property
-    def disconnect(self) -> Disconnect:
-        """The token, and what follows when the request ends early."""
-        if self._disconnect is None:
-            receiver = self.receiver
-            with _lock:
-                if self._disconnect is None:
-                    self._disconnect = Disconnect(
-                        self._loop, self.app_task, receiver, self._options.grace_period
-                    )
-        return self._disconnect
-
-    def _watch(self) -> None:
-        if self.state is not COMPLETED and not self.ended:
-            self.receiver.watch(self.close)
-
-    # The app's `receive` and `send`.
-
-    async def receive(self) -> Message:
-        """The `receive` that the app is given."""
-        receiver = self.receiver
-        try:
-            return await receiver.receive()
-        except Exception:
-            raise
-        except BaseException as cancellation:
-            if receiver.watching:
-                self.disconnect.clear_traceback_later(cancellation)
-                self.app_task.if_cancelled_outside(partial(self.close, SERVER_CANCELLED))
-            raise
+    # The app's `send`.
 
     async def send(self, message: Message) -> None:
-        """The `send` that the app is given."""
-        # The fast path is inlined: it is what an event costs.
-        buffer = self._buffer
-        if buffer is None:
-            await self._send(message)
-            return
-        response = self._response
-        assert response is not None  # STREAMING
-        try:
-            body, more = message["body"], message["more_body"]
-        except KeyError:
-            more = False
-        if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
-            now = self._time()
-            if (
-                now <= self._loop.latency.limit
-                or now < response.may_run_until
-                or not response.must_yield(now)
-            ) and buffer.add_nowait(body, now):
+        """The `send` of the app, from the moment that this exchange was made."""
+        response = self._streaming
+        if response is not None:
+            # Fast path, inlined: this is what an event costs.
+            try:
+                body, more = message["body"], message["more_body"]
+            except KeyError:
+                more = False
+            if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
+                now = self._time()
+                if (
+                    now <= self._latency.limit or not response.must_yield(now)
+                ) and response.buffer.add_nowait(body, now):
+                    return
+            await self._send_streaming(message, response)
+        elif self.state is CLOSED or self.state is FINISHING:
+            await self._send_late(message)
+        else:
+            await self._send_unbatched(message)
+
+    async def _send_streaming(self, message: Message, response: BatchedResponse) -> None:
+        """The slow path of `send`: flow control, the last message, unusual messages."""
+        if not response.writer.accepting:
+            await self._wait_for(response.writer.wait_turn())
+            if self.state is CLOSED:
+                return  # ignored
+            if self.state is not STREAMING:  # another task sent the last message meanwhile
+                await self.send(message)
                 return
-        await self._send(message)
+        if ends_response(message):
+            self.move(FINISHING)
+        await self._wait_for(response.send(message))
 
-    def _send(self, message: Message) -> Awaitable[None]:
-        """The slow path of `send`, by the state of the response."""
-        state = self.state
-        if state is PASSING:
-            if ends_response(message):
-                # Before the write: the server may say `http.disconnect` during the last write.
-                self.move(COMPLETED)
-        elif state is AWAITING or state is ABANDONED:
+    async def _send_unbatched(self, message: Message) -> None:
+        """Start a batched response, or pass the message to the server."""
+        if self.state is AWAITING or self.state is ABANDONED:
             if message.get("type") == START:
-                headers = message.get("headers", ())
-                if type(headers) is not list and type(headers) is not tuple:
-                    # The headers may be an iterator, which can be read only once.
-                    message = {**message, "headers": list(headers)}
-                if is_batched(self._scope, message, self._options.media_types):
-                    return self._start(message)
+                message = with_header_list(message)
+                if is_batched(self._scope, message, message["headers"], self._options.media_types):
+                    await self.start(message)
+                    return
                 self.move(PASSING)
-        elif state is STREAMING:
-            return self._send_streaming(message)
-        elif state is not COMPLETED:
-            return self._send_late(message)
-        if self._disconnect is not None:
-            return self._send_passing(message)
-        return self._server_send(message)
-
-    async def _send_passing(self, message: Message) -> None:
-        """Pass a message that is not batched, and cancel the token if the client is gone."""
+        elif self.state is PASSING and ends_response(message):
+            self.move(COMPLETED)  # before the write, as in `RequestContext.send`
         try:
             await self._server_send(message)
         except Exception as error:
@@ -248,14 +193,14 @@ class Exchange:
                 self.close(cause)
             raise
 
-    def _start(self, message: Message) -> Awaitable[None]:
-        if not self._loop.in_loop():
-            return self._start_in_loop(message)
+    async def start(self, message: Message) -> None:
+        """Start a batched response with this `http.response.start`."""
         if self.state is ABANDONED:
             self.move(CLOSED)
             self.disconnect.must_stop = True
             self.disconnect.notify_app()
-            return self._send_late(message)
+            await self._send_late(message)
+            return
         self.move(STREAMING)
         response = self._response = BatchedResponse(
             self._server_send,
@@ -263,30 +208,11 @@ class Exchange:
             self._options,
             self._loop,
             merger_for(self._scope, message, self._options),
-            self.close,
+            close := self.close,
         )
-        self._buffer = response.buffer
-        self._watch()
-        return self._wait_for(response.writer.write_through(message))
-
-    async def _start_in_loop(self, message: Message) -> None:
-        """Start the response in the event loop. asgiref's `async_to_sync` calls `send` in a thread,
-        and awaits the result in the event loop."""
-        await self._start(message)
-
-    async def _send_streaming(self, message: Message) -> None:
-        response = self._response
-        assert response is not None  # STREAMING
-        if not response.writer.accepting:
-            await self._wait_for(response.writer.wait_turn())
-            if self.state is CLOSED:
-                return  # ignored
-            if self.state is not STREAMING:  # another task sent the last message meanwhile
-                await self._send(message)
-                return
-        if ends_response(message):
-            self.move(FINISHING)
-        await self._wait_for(response.send(message))
+        self._streaming = response
+        self._receiver.watch(close)
+        await self._wait_for(response.writer.write_through(message))
 
     async def _wait_for(self, delivery: Awaitable[None]) -> None:
         """Await on behalf of the app's `send`. Reject or ignore the `send` if the stream is closed
@@ -314,14 +240,34 @@ class Exchange:
         else:
             await self._server_send(message)  # the server raises
 
+    def receive_failed(self, error: BaseException) -> None:
+        """Note that the app's `receive` raised: the server may have cancelled the request."""
+        if self._receiver.watching and not isinstance(error, Exception):
+            self.disconnect.clear_traceback_later(error)
+            self._app_task.if_cancelled_outside(partial(self.close, SERVER_CANCELLED))
+
     # The end of the response.
+
+    @property
+    def disconnect(self) -> Disconnect:
+        """What follows when the request ends early."""
+        if self._disconnect is None:
+            self._disconnect = Disconnect(
+                self._loop, self._app_task, self._receiver, self._options.grace_period
+            )
+        return self._disconnect
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why the request ended early, once it did. Safe in any thread."""
+        return self._disconnect.cause if self._disconnect is not None else None
 
     def move(self, state: State) -> None:
         """Change the state. No other method does."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
-        self._buffer = None
-        if state is COMPLETED and self._receiver is not None:
+        self._streaming = None
+        if state is COMPLETED:
             self._receiver.unwatch()
 
     def close(self, cause: Cause | None) -> None:
@@ -360,14 +306,14 @@ class Exchange:
         response = self._response
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
             response.writer.abort()
-        self.receiver.give_up()
+        self._receiver.give_up()
         # A waiting `send` returns before the app is notified. So the framework cancels its
         # generator at an `await` of the generator's own, and not inside this package.
         if disconnect.token_requested or not self._waiting_sends:
             disconnect.notify_app()
         logger.info(
             "stream %s: %s (%s) after %.3f s, %d bytes sent, %d undelivered",
-            self.id,
+            self._id,
             cause.message,
             cause.reason,
             self._time() - self._began,
@@ -395,11 +341,11 @@ class Exchange:
             self._stop()
             return Finished(None, error)
         self._stop_notifying()
-        ours = await self.app_task.uncancel(cancelled=cancelled)
+        ours = await self._app_task.uncancel(cancelled=cancelled)
         if cancelled and not ours:
             self.close(SERVER_CANCELLED)
         self._stop_notifying()
-        await self.app_task.uncancel(cancelled=False)  # what a callback of the token requested
+        await self._app_task.uncancel(cancelled=False)  # what a callback of the token requested
         late: BaseException | None = None
         try:
             await self._write_rest(in_time=cancelled)
@@ -424,11 +370,11 @@ class Exchange:
 
     def _raised(self, error: BaseException | None, *, ours: bool) -> BaseException | None:
         """Return what the middleware raises for this exception of the app's."""
-        cause = self._disconnect.cause if self._disconnect is not None else None
+        cause = self.cause
         if error is not None and not ours and (cause is None or not follows_disconnect(error)):
             return error
         if error is not None:
-            logger.debug("stream %s: swallowed after the disconnect: %r", self.id, error)
+            logger.debug("stream %s: swallowed after the disconnect: %r", self._id, error)
         if cause is not None and cause.is_app_error and not self.disconnect.app_error_raised:
             return cause.error
         return None
@@ -456,33 +402,32 @@ class Exchange:
             self.move(PASSING)
         if self._response is not None:
             self._response.writer.abort()
-        self.receiver.stop()
+        self._receiver.stop()
         if self._last_write_timer is not None:
             self._last_write_timer.stop()
         self._stop_notifying()
 
     @property
     def _stopped(self) -> bool:
-        return self.receiver.stopped and (self._response is None or self._response.writer.stopped)
+        return self._receiver.stopped and (self._response is None or self._response.writer.stopped)
 
     async def _join(self) -> None:
         """Wait for the tasks of this package, at most `CLEANUP_TIME` for each."""
         try:
             with anyio.CancelScope(shield=True):
-                await self.receiver.join(CLEANUP_TIME)
+                await self._receiver.join(CLEANUP_TIME)
                 if self._response is not None:
                     await self._response.writer.join(CLEANUP_TIME)
         finally:
             if not self._stopped:
-                logger.warning("stream %s: the server's `send` cannot be cancelled", self.id)
+                logger.warning("stream %s: the server's `send` cannot be cancelled", self._id)
 
     def release(self) -> None:
-        """Drop the parts: the request is over. The exchange itself may live longer, in a context
-        that the server has copied for a timer of its own (uvicorn's keep-alive timer)."""
+        """Drop the parts that refer to the app or to the server's messages: the request is over."""
         self._scope = {}
         self._response = None
         if self._disconnect is not None:
-            self._disconnect.release_token()
+            self._disconnect.release()
 
     def _report(self, error: BaseException | None) -> StreamReport | None:
         """Return the report, or None if the request was no stream. `error`: the app's."""
@@ -501,7 +446,7 @@ class Exchange:
         first = buffer.stream_began
         recorded = response.recorded if response is not None else b""
         return StreamReport(
-            stream_id=self.id,
+            stream_id=self._id,
             outcome=outcome,
             reason=cause.reason if cause is not None else None,
             error=error if cause is None or cause.error is None else cause.error,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
 from urllib.parse import parse_qs
 
 from ._merging import Merger
 from ._options import Options
 from ._types import BODY, Message, Scope
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 BODILESS_STATUS: Final = frozenset({204, 304})
 
@@ -23,22 +24,34 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return None
 
 
-def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
-    """Whether the response that starts so is a stream to batch: its media type is one of ours, and
-    it has a body at all."""
-    for name, value in start.get("headers", ()):  # `header`, in line: every request comes by
+def media_type(content_type: bytes) -> bytes:
+    """Return the media type of a `Content-Type` value: in lower case, without parameters."""
+    return bytes(content_type).partition(b";")[0].strip().lower()
+
+
+def is_batched(
+    scope: Scope, start: Message, headers: Headers, media_types: frozenset[bytes]
+) -> bool:
+    """Return True if the response has one of the media types, and a body.
+
+    `headers` are those of `start`.
+    """
+    for name, value in headers:
+        # `header` and `media_type` are inlined: this runs for every request.
         if len(name) == 12 and name.lower() == b"content-type":
+            if type(value) is not bytes:
+                value = bytes(value)
             return (
-                _is_one_of(bytes(value), media_types)
+                value.partition(b";")[0].strip().lower() in media_types
                 and scope.get("method") != "HEAD"
                 and start.get("status") not in BODILESS_STATUS
             )
     return False
 
 
-@lru_cache(256)
-def _is_one_of(content_type: bytes, media_types: frozenset[bytes]) -> bool:
-    return content_type.partition(b";")[0].strip().lower() in media_types
+def with_header_list(start: Message) -> Message:
+    """Return the message with a list of headers. They may be an iterator, to be read only once."""
+    return {**start, "headers": list(start.get("headers", ()))}
 
 
 def ends_response(message: Message) -> bool:
@@ -54,7 +67,7 @@ def takes_comments(start: Message) -> bool:
     the wire, and of no promised length."""
     headers = start.get("headers", ())
     return (
-        _media_type(headers) == b"text/event-stream"
+        media_type(header(headers, b"content-type") or b"") == b"text/event-stream"
         and header(headers, b"content-encoding") is None
         and header(headers, b"content-length") is None
     )
@@ -69,7 +82,7 @@ def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
     if not options.merge and not options.flush_on:
         return None
     headers = start.get("headers", ())
-    kind = _media_type(headers)
+    kind = media_type(header(headers, b"content-type") or b"")
     if (
         kind not in {b"text/event-stream", b"application/x-ndjson"}
         or start.get("status") != 200
@@ -97,7 +110,3 @@ def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
         max_event_bytes=options.max_batch_bytes,
         lines=kind == b"application/x-ndjson",
     )
-
-
-def _media_type(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return bytes(header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()

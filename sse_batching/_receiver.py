@@ -22,6 +22,8 @@ MESSAGE_OVERHEAD: Final = 512
 """Bytes counted for each message in addition to its body: some servers repeat an empty message
 endlessly."""
 
+DISCONNECT: Final[Message] = {"type": "http.disconnect"}
+
 
 class Reading(Enum):
     """Who is waiting in the server's `receive`. Never two: if two tasks wait there, servers split
@@ -70,7 +72,7 @@ class Receiver:
         self._backlog = 0  # bytes of the queue
         self._waiting = 0  # calls of the app's that wait for a message of the queue
         self._withholds_disconnect = True
-        self._disconnect: Message = {"type": "http.disconnect"}
+        self._disconnect: Message = DISCONNECT
         self._app_read: Interruptible | None = None
         self._changed: anyio.Event | None = None
         self._error: Exception | None = None

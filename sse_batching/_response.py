@@ -31,11 +31,12 @@ class BatchedResponse:
     __slots__ = (
         "_batching",
         "_iteration",
+        "_latency",
         "_loop",
+        "_may_run_until",
         "_record_left",
         "_recorded",
         "buffer",
-        "may_run_until",
         "writer",
     )
 
@@ -48,6 +49,9 @@ class BatchedResponse:
         merger: Merger | None,
         close: Callable[[Cause | None], None],
     ) -> None:
+        keepalive_interval = options.keepalive_interval
+        if keepalive_interval is not None and not takes_comments(start):
+            keepalive_interval = None
         self.buffer = Buffer(options.max_delay, options.max_batch_bytes, merger)
         self.writer = BatchWriter(
             send,
@@ -55,14 +59,14 @@ class BatchedResponse:
             loop,
             close,
             send_timeout=options.send_timeout,
-            keepalive_interval=options.keepalive_interval if takes_comments(start) else None,
+            keepalive_interval=keepalive_interval,
         )
-        self.may_run_until = 0.0
-        """Up to this time the app need not yield, however long the loop iteration has lasted."""
         self._loop = loop
+        self._latency = loop.latency
+        self._may_run_until = 0.0  # however long the loop iteration has lasted
         self._iteration = 0  # the loop iteration in which `send` was called last
         self._record_left = options.record_bytes
-        self._recorded: list[bytes] = []
+        self._recorded: list[bytes] | None = [] if options.record_bytes else None
         self._batching = options.batching
         if not self._batching:
             self.buffer.stop_merging()
@@ -130,21 +134,21 @@ class BatchedResponse:
 
         An app that never awaits anything else would freeze the event loop.
         """
-        latency = self._loop.latency
+        latency = self._latency
         if latency.too_long(now):
             if self._iteration == latency.iteration:
-                return now >= self.may_run_until
-            self.may_run_until = now + ALLOWANCE  # the first chunk in this loop iteration
+                return now >= self._may_run_until
+            self._may_run_until = now + ALLOWANCE  # the first chunk in this loop iteration
         self._iteration = latency.iteration
         return False
 
     @property
     def recorded(self) -> bytes:
         """The first `record_bytes` bytes that the app produced."""
-        return b"".join(self._recorded)
+        return b"".join(self._recorded or ())
 
     def _record(self, body: bytes) -> None:
-        if self._record_left:
+        if self._recorded is not None and self._record_left:
             kept = body[: self._record_left]
             self._record_left -= len(kept)
             self._recorded.append(kept)

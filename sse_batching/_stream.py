@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
-from ._exchange import Exchange
+from ._request import RequestContext
 from ._types import SCOPE_KEY
 from .cancellation import CancellationToken
 
-current_exchange: Final[ContextVar[Exchange]] = ContextVar("sse_batching.exchange")
+current_request: Final[ContextVar[RequestContext]] = ContextVar("sse_batching.request")
 
 
 class Stream:
@@ -22,21 +22,21 @@ class Stream:
     `token` are safe in any thread. The rest belongs to the event loop that serves the request.
     """
 
-    __slots__ = ("_exchange",)
+    __slots__ = ("_request",)
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, request: RequestContext) -> None:
+        self._request = request
 
     @property
     def id(self) -> str:
         """128 random bits as 32 hexadecimal digits. The same in the report and in the log."""
-        return self._exchange.id
+        return self._request.id
 
     @property
     def token(self) -> CancellationToken:
         """The cancellation token of the request. Reading this attribute asks for the token: see
         `current_token`."""
-        return self._exchange.token
+        return self._request.token
 
     async def flush(self) -> None:
         """Write the buffered batch now, and return when the server has taken it.
@@ -45,7 +45,7 @@ class Stream:
         `ClientDisconnected` if the client is gone. A cancelled wait takes nothing back: the batch
         is written.
         """
-        await self._exchange.flush()
+        await self._request.make_exchange().flush()
 
     def configure(self, *, max_delay: float | None = None, enabled: bool | None = None) -> None:
         """Change the batching of this response, from the next chunk on. None leaves an option as it
@@ -55,7 +55,7 @@ class Stream:
         is noticed as before. A wrong value raises `TypeError` or `ValueError`, as in the
         middleware.
         """
-        self._exchange.configure(max_delay, enabled)
+        self._request.make_exchange().configure(max_delay, enabled)
 
 
 def current_stream() -> Stream:
@@ -91,19 +91,19 @@ def get_token(scope_or_request: Mapping[str, Any] | HTTPConnection) -> Cancellat
     scope = (
         scope_or_request.scope if isinstance(scope_or_request, HTTPConnection) else scope_or_request
     )
-    exchange: Exchange | None = scope.get(SCOPE_KEY)
-    if exchange is None:
+    request: RequestContext | None = scope.get(SCOPE_KEY)
+    if request is None:
         raise LookupError(
             f"no cancellation token in this scope: {scope.get('type')!r} {scope.get('path')!r} "
             "does not go through SSEBatchingMiddleware, or has ended"
         )
-    return exchange.token
+    return request.token
 
 
-def _current() -> Exchange:
-    exchange = current_exchange.get(None)
-    if exchange is None:
+def _current() -> RequestContext:
+    request = current_request.get(None)
+    if request is None:
         raise LookupError(
             "no request is being served through SSEBatchingMiddleware in this context"
         )
-    return exchange
+    return request

@@ -129,8 +129,9 @@ class BatchWriter:
         self._timer_queue = loop.timer_queues(buffer.max_delay)
         self._queued_in: TimerQueue | None = None  # the queue with the deadline of this writer
         self._stall_timer = LazyTimer(loop, self._stall_timer_expired)
-        self._keepalive_timer = LazyTimer(loop, self._keepalive_timer_expired)
+        self._keepalive_timer: LazyTimer | None = None
         if keepalive_interval is not None:
+            self._keepalive_timer = LazyTimer(loop, self._keepalive_timer_expired)
             self._keepalive_timer.reschedule(self._write_ended + keepalive_interval)
         self._context = copy_context()
         self._parker = loop.parker()
@@ -240,7 +241,8 @@ class BatchWriter:
         self._wake_producers()
         self._leave_timer_queue()
         self._stall_timer.stop()
-        self._keepalive_timer.stop()
+        if self._keepalive_timer is not None:
+            self._keepalive_timer.stop()
 
     @property
     def stopped(self) -> bool:

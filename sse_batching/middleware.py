@@ -11,7 +11,7 @@ from typing import Final, cast
 import anyio
 
 from ._disconnect import clear_tracebacks
-from ._exchange import Exchange
+from ._exchange import Finished
 from ._loop import current_loop
 from ._options import (
     Merge,
@@ -21,7 +21,8 @@ from ._options import (
     media_types as parse_media_types,
     merged_formats,
 )
-from ._stream import current_exchange
+from ._request import RequestContext
+from ._stream import current_request
 from ._types import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
 
 logger: Final = logging.getLogger("sse_batching")
@@ -121,48 +122,54 @@ class SSEBatchingMiddleware:
             await self.app(scope, receive, send)
             return
         loop = current_loop()
-        exchange = Exchange(scope, receive, send, options, loop)
-        scope[SCOPE_KEY] = exchange
-        before = current_exchange.set(exchange)
+        request = RequestContext(scope, receive, send, options, loop)
+        scope[SCOPE_KEY] = request
+        before = current_request.set(request)
         raised: BaseException | None = None
         try:
             if loop.needs_cancel_scope:
-                with exchange.app_task.scope:
-                    await self.app(scope, exchange.receive, exchange.send)
+                with loop.app_task(request.task).scope:
+                    await self.app(scope, request.receive, request.send)
             else:
-                await self.app(scope, exchange.receive, exchange.send)
+                await self.app(scope, request.receive, request.send)
         except BaseException as error:
-            raised = await self._finish(exchange, error) if exchange.needs_finish else error
+            raised = error if request.exchange is None else await self._finish(request, error)
             if raised is error:
                 if not isinstance(error, Exception):
                     error.__traceback__ = None  # a cancellation; see `clear_tracebacks`
                 raise
             clear_tracebacks(error)
         else:
-            if exchange.needs_finish:
-                raised = await self._finish(exchange, None)
+            if request.exchange is not None:
+                raised = await self._finish(request, None)
         finally:
-            if exchange.needs_finish:
-                exchange.release()
-            exchange.ended = True
-            current_exchange.reset(before)
-            scope.pop(SCOPE_KEY, None)
+            request.ended = True
+            current_request.reset(before)
+            del scope[SCOPE_KEY]
         if raised is not None:
             raise raised
 
     async def _finish(
-        self, exchange: Exchange, error: BaseException | None
+        self, request: RequestContext, error: BaseException | None
     ) -> BaseException | None:
         """Finish the exchange and call `on_close`. Return what this request raises."""
-        finished = await exchange.finish(error)
-        on_close = self._options.on_close
-        if finished.report is not None and on_close is not None:
-            limit = anyio.move_on_after(self._options.grace_period, shield=True)
-            with limit if finished.cancelled else nullcontext():
-                try:
-                    result = on_close(finished.report)
-                    if inspect.isawaitable(result):
-                        await result
-                except Exception:
-                    logger.exception("stream %s: on_close failed", exchange.id)
+        try:
+            finished = await request.make_exchange().finish(error)
+            await self._call_on_close(finished)
+        finally:
+            request.ended = True
+            request.release()
         return finished.error
+
+    async def _call_on_close(self, finished: Finished) -> None:
+        report, on_close = finished.report, self._options.on_close
+        if report is None or on_close is None:
+            return
+        limit = anyio.move_on_after(self._options.grace_period, shield=True)
+        with limit if finished.cancelled else nullcontext():
+            try:
+                result = on_close(report)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("stream %s: on_close failed", report.stream_id)

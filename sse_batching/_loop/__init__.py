@@ -3,8 +3,10 @@
 `current_loop()` returns the `Loop` of the running event loop: asyncio's (uvloop's, too) or trio's.
 Both implement the protocols below, whose docstrings state the contract.
 
-Private functions of CPython that this folder uses: `asyncio.tasks._enter_task` and `_leave_task`,
-in `_asyncio.AsyncioTask.run_eagerly`. Checked on CPython 3.11.7, 3.12.1 and 3.13.0.
+Private names of CPython that this folder uses, in `_asyncio.py`:
+
+- `asyncio.tasks._enter_task` and `_leave_task`, checked on CPython 3.11.7, 3.12.1 and 3.13.0;
+- `asyncio.tasks._current_tasks`, on CPython 3.11 alone, checked on 3.11.7.
 """
 
 from __future__ import annotations
@@ -142,8 +144,11 @@ class Loop(Protocol):
     def needs_cancel_scope(self) -> bool:
         """True if `AppTask.cancel` works only around an app that runs in `AppTask.scope`."""
 
-    def app_task(self) -> AppTask:
-        """Return the running task, as the one in which the server runs the app."""
+    def current_task(self) -> Any:
+        """Return the running task, for `app_task`."""
+
+    def app_task(self, task: Any) -> AppTask:
+        """Return this task of `current_task` as the one in which the server runs the app."""
 
     def parker(self) -> Parker:
         """Return a new place for a task to wait."""

@@ -63,8 +63,11 @@ class TrioLoop:
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> TrioTask:
         return TrioTask(function)
 
-    def app_task(self) -> TrioAppTask:
+    def current_task(self) -> TrioAppTask:
         return TrioAppTask()
+
+    def app_task(self, task: TrioAppTask) -> TrioAppTask:
+        return task
 
     def parker(self) -> TrioParker:
         return TrioParker()
