@@ -16,10 +16,10 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
 test-servers: $(READY)  ## every server, every way of leaving; finds what docs/servers.md says
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/matrix
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/servers/matrix
 
 peer-suites: $(READY)  ## Starlette's own tests, with the middleware around every app
-	$(BIN)/python -m tests.peer_suites
+	$(BIN)/python -m tests.peers.suites
 
 soak: $(READY)  ## 20,000 streams through one worker, half of the clients leaving
 	$(BIN)/python -m tests.soak --streams 20000

@@ -27,7 +27,7 @@ from tests.support.clients import Client
 from tests.support.servers import KINDS, REPOSITORY, Kind, serving
 from tests.support.streams import Watched
 
-TESTS: Final = Path(__file__).parent
+TESTS: Final = Path(__file__).parents[1]
 
 
 @pytest.mark.anyio
