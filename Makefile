@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test test-servers peer-suites soak mutants bench bench-quick lint build clean
+.PHONY: demo demo-check test test-fast test-servers peer-suites soak mutants bench bench-quick lint build clean
 
 demo: $(READY)  ## the same answer three times, plain, batched and merged, on a page
 	$(BIN)/python -m examples.demo
@@ -12,14 +12,20 @@ demo: $(READY)  ## the same answer three times, plain, batched and merged, on a 
 demo-check: $(READY)  ## the same, with a scripted client in place of the page
 	$(BIN)/python -m examples.demo --check
 
-test: $(READY)
+test: $(READY)  ## all but the server matrix; some minutes
 	$(BIN)/python -m pytest -n 2
 
+# What is left out: folders that need real servers, tests that are marked `slow`, and most of the
+# random schedules. tests/README.md says which folders these are, and a test compares the two.
+test-fast: $(READY)  ## the loop to work in: under a minute on two cores
+	SSE_BATCHING_EXAMPLES=20 $(BIN)/python -m pytest -n 2 -m "not slow" \
+		tests/unit tests/behaviour tests/properties tests/merging tests/testing tests/docs tests/project
+
 test-servers: $(READY)  ## every server, every way of leaving; finds what docs/servers.md says
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/matrix
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/servers/matrix
 
 peer-suites: $(READY)  ## Starlette's own tests, with the middleware around every app
-	$(BIN)/python -m tests.peer_suites
+	$(BIN)/python -m tests.peers.suites
 
 soak: $(READY)  ## 20,000 streams through one worker, half of the clients leaving
 	$(BIN)/python -m tests.soak --streams 20000

@@ -26,7 +26,7 @@ from tests.merging.mutants import MUTANTS, Mutant
 
 PROJECT: Final = Path(__file__).parents[2]
 TESTS: Final = [
-    *("tests/test_framing_events.py", "tests/merging/test_rules.py"),
+    *("tests/unit/test_sse_events.py", "tests/merging/test_rules.py"),
     *("tests/merging/test_limits.py", "tests/merging/test_plain_text.py"),
     *("tests/merging/test_rules_chat.py", "tests/merging/test_rules_responses.py"),
     *("tests/merging/test_rules_agents.py", "tests/merging/test_rules_others.py"),

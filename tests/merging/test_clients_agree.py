@@ -14,6 +14,8 @@ from sse_batching import formats
 from tests.merging import clients, javascript
 from tests.merging.flushing import FIXTURES, REPEATED_ROLE, client_of, fixtures, recorded, ways
 
+pytestmark = pytest.mark.slow
+
 PYTHON: Final = (
     *("anthropic-messages", "cohere", "gemini", "mistral", "ollama"),
     *("openai-chat", "openai-responses"),

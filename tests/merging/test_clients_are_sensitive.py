@@ -14,6 +14,8 @@ import pytest
 from tests.merging.clients import final
 from tests.merging.samples import KINDS, Sample, chat, line, sse
 
+pytestmark = pytest.mark.slow
+
 MERGED: Final = [
     pytest.param(sample, id=f"{kind.__name__}-{number}")
     for kind in KINDS

@@ -23,6 +23,8 @@ from tests.merging.reference import (
     segments,
 )
 
+pytestmark = pytest.mark.slow
+
 DIRECTORY: Final = Path(__file__).parent / "fixtures"
 
 

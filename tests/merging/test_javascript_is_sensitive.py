@@ -12,6 +12,8 @@ import pytest
 
 from tests.merging import javascript
 
+pytestmark = pytest.mark.slow
+
 Events = list[bytes]
 
 THOUGHT: Final = ("Let me", " think")

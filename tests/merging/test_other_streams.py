@@ -9,6 +9,8 @@ import pytest
 
 from tests.merging.flushing import recorded, ways
 
+pytestmark = pytest.mark.slow
+
 
 def texts(body: bytes) -> list[str]:
     """The text of the legacy Completions in an event stream, by the choice's number."""

@@ -14,6 +14,8 @@ from tests.merging.flushing import flushed
 from tests.merging.generators import FORMATS, cuts, streams, whole
 from tests.merging.reference import accumulate
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES: Final = int(os.environ.get("SSE_BATCHING_EXAMPLES", "25"))
 
 thorough = settings(

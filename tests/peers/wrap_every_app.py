@@ -2,7 +2,7 @@
 through the middleware, and what becomes of each test is taken down.
 
 Loaded by name from this directory (`-p wrap_every_app`), because such a suite has a package `tests`
-of its own. `tests/peer_suites.py` says in the environment what to do.
+of its own. `tests/peers/suites.py` says in the environment what to do.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ ALLOWED: Final[dict[tuple[str, str], str]] = {
     ("fastapi/routing.py", "_extract_endpoint_context"): "FastAPI looks for an endpoint's source",
     ("logging/__init__.py", "emit"): "where the log goes is the application's choice; here, a file",
     ("tests/support/threads.py", "running"): "at its end a test waits for threads that it started",
-    ("tests/test_cancellation_waiting.py", "waiting_in_thread"): "a test waits for another loop",
-    ("tests/test_cancellation_waiting.py", "block"): "a test that is about a loop that is blocked",
+    ("tests/unit/test_cancellation_waiting.py", "waiting_in_thread"): "it waits for another loop",
+    ("tests/unit/test_cancellation_waiting.py", "block"): "a test about a loop that is blocked",
 }
 """Where a call may block a loop: the end of the file's name, the function, and why."""
 

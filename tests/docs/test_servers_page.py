@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.matrix.expected import left, never_awaits, pipelined, shut_down, stalled
-from tests.matrix.kinds import HTTP1_KINDS, KINDS
-from tests.matrix.phases import Phase
-from tests.matrix.table import (
+from tests.servers.matrix.expected import left, never_awaits, pipelined, shut_down, stalled
+from tests.servers.matrix.kinds import HTTP1_KINDS, KINDS
+from tests.servers.matrix.phases import Phase
+from tests.servers.matrix.table import (
     COLUMNS,
     LEAVING,
     NEVER_AWAITS,
@@ -21,7 +21,7 @@ from tests.matrix.table import (
     places,
     rendered,
 )
-from tests.matrix.ways import ways_of
+from tests.servers.matrix.ways import ways_of
 
 
 def expected() -> Found:

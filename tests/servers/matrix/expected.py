@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Final
 
 from sse_batching import CancelReason
-from tests.matrix.kinds import Kind
-from tests.matrix.phases import Phase
-from tests.matrix.ways import Way
+from tests.servers.matrix.kinds import Kind
+from tests.servers.matrix.phases import Phase
+from tests.servers.matrix.ways import Way
 
 WORDS: Final = {
     CancelReason.CLIENT_DISCONNECTED: "left",

@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
-from tests.matrix.expected import left, pipelined
-from tests.matrix.kinds import HTTP1_KINDS, KINDS, params
-from tests.matrix.phases import Phase, Then, content, seen_first
-from tests.matrix.process import Server
-from tests.matrix.table import LEAVING, OTHER, PIPELINED, Cell
-from tests.matrix.ways import HALF_CLOSE, RST_STREAM, Connection, Way, ways_of
+from tests.servers.matrix.expected import left, pipelined
+from tests.servers.matrix.kinds import HTTP1_KINDS, KINDS, params
+from tests.servers.matrix.phases import Phase, Then, content, seen_first
+from tests.servers.matrix.process import Server
+from tests.servers.matrix.table import LEAVING, OTHER, PIPELINED, Cell
+from tests.servers.matrix.ways import HALF_CLOSE, RST_STREAM, Connection, Way, ways_of
 from tests.support.servers import PATIENCE
 
 TICKS: Final = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from tests.peer_suites import BATCHED, PLAIN, Peer, differences, faults
+from tests.peers.suites import BATCHED, PLAIN, Peer, differences, faults
 from tests.peers.wrap_every_app import Outcome, Result
 
 KNOWN = {"test_known": "for a reason"}

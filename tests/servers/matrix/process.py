@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
 from sse_batching import CancelReason
-from tests.matrix.kinds import APP, Kind
-from tests.matrix.ways import Connection, Http1, Http2
+from tests.servers.matrix.kinds import APP, Kind
+from tests.servers.matrix.ways import Connection, Http1, Http2
 from tests.support.servers import PATIENCE, REPOSITORY
 
 Line: TypeAlias = dict[str, Any]

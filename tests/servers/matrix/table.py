@@ -10,10 +10,10 @@ from typing import Final, TypeAlias
 import pytest
 
 from sse_batching import CancelReason
-from tests.matrix.expected import NOTHING, WORDS
-from tests.matrix.kinds import HTTP1_KINDS, KINDS, versions
-from tests.matrix.phases import Phase
-from tests.matrix.process import Server
+from tests.servers.matrix.expected import NOTHING, WORDS
+from tests.servers.matrix.kinds import HTTP1_KINDS, KINDS, versions
+from tests.servers.matrix.phases import Phase
+from tests.servers.matrix.process import Server
 from tests.support.servers import REPOSITORY
 
 PAGE: Final = REPOSITORY / "docs" / "servers.md"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sse_batching import CancelReason
-from tests.matrix.expected import AT_THE_END, stalled
-from tests.matrix.kinds import KINDS, params
-from tests.matrix.phases import Phase, Then, content, seen_first
-from tests.matrix.process import Server
-from tests.matrix.table import STALLING, Cell
+from tests.servers.matrix.expected import AT_THE_END, stalled
+from tests.servers.matrix.kinds import KINDS, params
+from tests.servers.matrix.phases import Phase, Then, content, seen_first
+from tests.servers.matrix.process import Server
+from tests.servers.matrix.table import STALLING, Cell
 
 CELLS = params((kind, phase) for kind in KINDS for phase in Phase)
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from tests.matrix.kinds import Kind
-from tests.matrix.process import Server, running
-from tests.matrix.table import Cell, Tables
+from tests.servers.matrix.kinds import Kind
+from tests.servers.matrix.process import Server, running
+from tests.servers.matrix.table import Cell, Tables
 
 HERE: Final = Path(__file__).parent
 

@@ -24,7 +24,7 @@ import sse_batching
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_stream, current_token
 from sse_batching._loop import LazyTimer
 from sse_batching._types import Message, Receive, Scope, Send
-from tests.matrix.phases import LAST, Phase, Then, chunks_after, chunks_before
+from tests.servers.matrix.phases import LAST, Phase, Then, chunks_after, chunks_before
 
 PIPE: Final = os.open(os.environ["SERVER_MATRIX_PIPE"], os.O_WRONLY)
 PACKAGE: Final = str(Path(sse_batching.__file__).parent)

@@ -14,7 +14,7 @@ import h2.events
 import h11
 from hyperframe.frame import RstStreamFrame
 
-from tests.matrix.kinds import Kind
+from tests.servers.matrix.kinds import Kind
 from tests.support.clients import Client, fin, half_close, rst
 from tests.support.servers import PATIENCE
 

@@ -27,7 +27,7 @@ from tests.support.clients import Client
 from tests.support.servers import KINDS, REPOSITORY, Kind, serving
 from tests.support.streams import Watched
 
-TESTS: Final = Path(__file__).parent
+TESTS: Final = Path(__file__).parents[1]
 
 
 @pytest.mark.anyio
@@ -121,6 +121,7 @@ async def test_spins_for_ever():
 """
 
 
+@pytest.mark.slow
 def test_a_sick_test_fails_on_every_loop(tmp_path: Path) -> None:
     """With the settings of this project, but for a shorter time limit."""
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from examples.demo.check import TOKENS_IN_FLIGHT
 from tests.support.servers import PATIENCE, server_process
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SIDES: Final = ("plain", "batched", "merged")
 COUNTERS: Final = ("writes", "events", "bytes", "first-text", "updates", "cpu")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-APP: Final = "tests.matrix.app:app"
+APP: Final = "tests.servers.matrix.app:app"
 
 VERSIONS_OF: Final = (
     "uvicorn",

@@ -40,7 +40,7 @@ OPTIONS: Final = (
     "merge=None, flush_on=(), max_merged_bytes=16384, enabled=None, on_close=None)"
 )
 
-PROJECT: Final = Path(__file__).parent.parent
+PROJECT: Final = Path(__file__).parents[2]
 
 
 def test_the_public_names_are_these() -> None:

@@ -1,7 +1,7 @@
 """Runs the test suites of other packages as they are, and again with the middleware around every
 app that their test clients are given: what passes without it has to pass with it.
 
-    python -m tests.peer_suites
+    python -m tests.peers.suites
 
 Each suite comes from the package's source distribution on PyPI, in the version that is installed,
 and is kept in the virtual environment. What it tests is the package that is installed there.

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.servers import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 AGENT_IS_WIRED = "    current_token().register(task.cancel)  # without this line the test fails\n"
 

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import guard
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_hot_paths_cost_what_is_written_down() -> None:
     """Neither more, which is a loss; nor less, so that what was won is written down, and kept."""

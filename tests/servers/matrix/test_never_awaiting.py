@@ -9,11 +9,11 @@ from contextlib import suppress
 import h11
 import pytest
 
-from tests.matrix.expected import never_awaits
-from tests.matrix.kinds import KINDS, params
-from tests.matrix.process import Server
-from tests.matrix.table import NEVER_AWAITS, OTHER, Cell
-from tests.matrix.ways import Connection
+from tests.servers.matrix.expected import never_awaits
+from tests.servers.matrix.kinds import KINDS, params
+from tests.servers.matrix.process import Server
+from tests.servers.matrix.table import NEVER_AWAITS, OTHER, Cell
+from tests.servers.matrix.ways import Connection
 
 
 def read_on(client: Connection) -> None:

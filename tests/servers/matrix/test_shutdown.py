@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from sse_batching import CancelReason
-from tests.matrix.expected import Shutdown, after_the_wait, shut_down
-from tests.matrix.kinds import KINDS, Kind
-from tests.matrix.phases import Phase, Then, seen_first
-from tests.matrix.process import Server, running
-from tests.matrix.table import SHUTDOWN, SHUTDOWN_COLUMNS, Cell
+from tests.servers.matrix.expected import Shutdown, after_the_wait, shut_down
+from tests.servers.matrix.kinds import KINDS, Kind
+from tests.servers.matrix.phases import Phase, Then, seen_first
+from tests.servers.matrix.process import Server, running
+from tests.servers.matrix.table import SHUTDOWN, SHUTDOWN_COLUMNS, Cell
 from tests.support.servers import PATIENCE
 
 CELLS = [

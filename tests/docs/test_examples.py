@@ -20,6 +20,8 @@ import pytest
 from tests.support.clients import Client
 from tests.support.servers import PATIENCE, REPOSITORY, Process, server_process, serving
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES: Final = REPOSITORY / "examples"
 
 ON_ANY_PORT: Final = """
