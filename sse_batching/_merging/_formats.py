@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from .._sse import Event
-from ._learning import delta_by
 from ._rules import Rule
-from ._runs import Delta
+from ._template import Delta, read_delta
 
 
 @runtime_checkable
@@ -66,4 +65,4 @@ class JSONFormat:
         return isinstance(value, dict) and self.recognise(value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return delta_by(self.rules, event, value)
+        return read_delta(self.rules, event, value)

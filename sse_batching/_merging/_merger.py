@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from enum import Enum, auto
-from functools import partial
 from typing import Any, Final
 
 from .._sse import (
@@ -18,40 +17,45 @@ from .._sse import (
     read_line,
 )
 from ._formats import Format
-from ._runs import Delta, Run
+from ._pattern import Parts
+from ._template import Delta, Template
 from ._values import MISSING
 
-STRANGERS: Final = 16
+GIVE_UP_AFTER_UNKNOWN: Final = 16
 """So many events of no known format, and none of one: the stream is left alone."""
 
-LONERS: Final = 64
+GIVE_UP_AFTER_UNMERGED: Final = 64
 """So many deltas one after another, each unlike all before it: nothing will be merged here."""
 
-KNOWN_RUNS: Final = 4
+KNOWN_TEMPLATES: Final = 4
 """How many kinds of deltas are tried before an event is parsed: several keys may take turns."""
 
 
-class State(Enum):
+class Mode(Enum):
     """What is known about the stream."""
 
-    LOOKING = auto()
+    DETECTING = auto()
     """Which format it is, if any, is yet to be seen."""
     MERGING = auto()
     WATCHING = auto()
     """It is none to merge. Its events are looked at, for those that must not wait."""
-    PASSING = auto()
+    PASSTHROUGH = auto()
     """Nothing is looked at any more."""
 
 
 class Place(Enum):
     """Where in the stream the next byte is."""
 
-    BETWEEN = auto()
+    BETWEEN_BLOCKS = auto()
     """At the beginning of a block."""
-    WITHIN = auto()
+    IN_BLOCK = auto()
     """In a block whose first bytes are held."""
-    REST = auto()
+    IN_TORN_BLOCK = auto()
     """In a block whose first bytes are out already: no event is to be made of the rest."""
+
+
+# CPython 3.11 takes longer to look up a member of an enum than to compare it.
+_BETWEEN_BLOCKS: Final = Place.BETWEEN_BLOCKS
 
 
 class Merger:
@@ -72,22 +76,24 @@ class Merger:
         max_event_bytes: int = 65_536,
         lines: bool = False,
     ) -> None:
-        self.state = State.LOOKING if formats else State.WATCHING
+        self.mode = Mode.DETECTING if formats else Mode.WATCHING
         self._formats = tuple(formats)
         self._flush_on = frozenset(flush_on)
         self._max_merged_bytes = max_merged_bytes
         self._max_event_bytes = max_event_bytes
         self._splitter: Splitter = LineSplitter() if lines else EventSplitter()
         self._read = read_line if lines else read_first_event
-        self._runs: list[Run] = []  # for each kind of delta; only the first has something in it
+        self._templates: list[
+            Template
+        ] = []  # for each kind of delta; only the first has something in it
         self._out: list[bytes] = []
-        self._begun = False  # whether an event has gone by
-        self._place = Place.BETWEEN
-        self._in_vain = 0  # events looked at since there was last something gained by it
+        self._has_begun = False  # whether an event has gone by
+        self._place = Place.BETWEEN_BLOCKS
+        self._wasted_reads = 0  # events looked at since there was last something gained by it
 
     @property
-    def _passing(self) -> bool:
-        return self.state is State.PASSING
+    def _passes_through(self) -> bool:
+        return self.mode is Mode.PASSTHROUGH
 
     @property
     def held(self) -> int:
@@ -96,33 +102,37 @@ class Merger:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._runs) and self._runs[0].size > 0
+        return bool(self._templates) and self._templates[0].size > 0
 
     def add(self, chunk: bytes) -> bool:
         """Take a chunk. True if what is ready now must not wait."""
-        runs = self._runs
+        templates = self._templates
         # The usual case: a chunk that is one more of the same.
-        if runs and self._place is Place.BETWEEN:
-            run = runs[0]
-            if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
-                self._in_vain = 0
-                return run.urgent
-        if self._passing:
-            self._pass(chunk)
+        if templates and self._place is _BETWEEN_BLOCKS:
+            template = templates[0]
+            if (
+                not template.never_merges
+                and template.size + len(chunk) <= self._max_merged_bytes
+                and template.add(chunk)
+            ):
+                self._wasted_reads = 0
+                return template.urgent
+        if self._passes_through:
+            self._pass_through(chunk)
             return False
         urgent = False
         for block in self._splitter.feed(chunk):
             urgent |= self._add_block(block)
-        if self._passing or self.held >= self._max_event_bytes:
+        if self._passes_through or self.held >= self._max_event_bytes:
             self.stop()
-        if self._place is not Place.REST:
-            self._place = Place.WITHIN if self.held else Place.BETWEEN
+        if self._place is not Place.IN_TORN_BLOCK:
+            self._place = Place.IN_BLOCK if self.held else Place.BETWEEN_BLOCKS
         return urgent
 
     def take(self) -> bytes:
         """All that is ready, merged."""
         if self._pending and not self._out:
-            return self._runs[0].take()
+            return self._templates[0].take()
         self._end_run()
         out, self._out = self._out, []
         return b"".join(out)
@@ -130,119 +140,126 @@ class Merger:
     def release(self) -> None:
         """Make ready what is held, too."""
         if held := self._splitter.release():
-            self._pass(held)
-            self._place = Place.REST if held.strip(b"\r\n") else Place.BETWEEN
+            self._pass_through(held)
+            self._place = Place.IN_TORN_BLOCK if held.strip(b"\r\n") else Place.BETWEEN_BLOCKS
 
     def stop(self) -> None:
         """From here on all passes as it is, and unseen."""
         self.release()
         self._end_run()
-        self._runs = []
-        self.state = State.PASSING
+        self._templates = []
+        self.mode = Mode.PASSTHROUGH
 
     # One block.
 
     def _add_block(self, block: bytes) -> bool:
         """True if it must not wait."""
-        if self._place is Place.REST:
-            self._place = Place.BETWEEN
-            self._pass(block)
+        if self._place is Place.IN_TORN_BLOCK:
+            self._place = Place.BETWEEN_BLOCKS
+            self._pass_through(block)
             return False
-        for run in self._runs:
-            if self._join(run, run.add, block):
-                self._in_vain = 0
-                return run.urgent
-        if self._passing:
-            self._pass(block)
+        for template in self._templates:
+            if self._add_to(template, block):
+                self._wasted_reads = 0
+                return template.urgent
+        if self._passes_through:
+            self._pass_through(block)
             return False
-        merging = self.state is State.MERGING
-        event = self._read(block) if self._is_of_interest(block) else None
+        merging = self.mode is Mode.MERGING
+        event = self._read(block) if self._must_be_read(block) else None
         if self._read is read_first_event:
             self._read = read_event
         if event is None:  # a comment, say
-            self._pass(block)
+            self._pass_through(block)
             return merging
         return self._add_event(event)
 
-    def _is_of_interest(self, block: bytes) -> bool:
+    def _must_be_read(self, block: bytes) -> bool:
         """Whether it has to be parsed to see what it is."""
         if len(block) > self._max_event_bytes:
             return False
-        return self.state is not State.MERGING or any(f.mark in block for f in self._formats)
+        return self.mode is not Mode.MERGING or any(f.mark in block for f in self._formats)
 
     def _add_event(self, event: Event) -> bool:
-        value = _value(event)
+        value = _json_value(event)
         names = {event.name or "message"}
         if isinstance(value, dict) and isinstance(kind := value.get("type"), str):
             names.add(kind)
         urgent = not names.isdisjoint(self._flush_on)
-        first, self._begun = not self._begun, True
-        self._recognise(event, value)
-        delta = None if first else self._delta(event, value)
+        first, self._has_begun = not self._has_begun, True
+        self._detect_format(event, value)
+        delta = None if first else self._read_delta(event, value)
         if delta is None:
-            self._pass(event.block)
-            if self.state is State.MERGING:
-                self._in_vain = 0
+            self._pass_through(event.block)
+            if self.mode is Mode.MERGING:
+                self._wasted_reads = 0
                 return True
             return urgent or first
-        run = next((known for known in self._runs if known == delta.run), delta.run)
-        run.urgent = urgent
-        self._in_vain = self._in_vain + 1 if run is delta.run else 0
-        if self._in_vain == LONERS:
+        learned = delta.template
+        template = next((known for known in self._templates if known.accepts(learned)), learned)
+        template.urgent = urgent
+        self._wasted_reads = self._wasted_reads + 1 if template is learned else 0
+        if self._wasted_reads == GIVE_UP_AFTER_UNMERGED:
             self._give_up()
-        if not self._join(run, partial(run.add_known, parts=delta.parts), event.block):
-            self._pass(event.block)
+        if not self._add_to(template, event.block, delta.parts):
+            self._pass_through(event.block)
         return urgent
 
-    def _recognise(self, event: Event, value: Any) -> None:
+    def _detect_format(self, event: Event, value: Any) -> None:
         """See which format the stream is of, from its events."""
-        if self.state is not State.LOOKING:
+        if self.mode is not Mode.DETECTING:
             return
         known = [format for format in self._formats if _recognises(format, event, value)]
         if known:
-            self.state = State.MERGING
-            self._in_vain = 0
+            self.mode = Mode.MERGING
+            self._wasted_reads = 0
             if any(format.exclusive for format in known):
                 self._formats = tuple(f for f in self._formats if not f.exclusive or f in known)
             return
-        self._in_vain += 1
-        if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats):
+        self._wasted_reads += 1
+        if self._wasted_reads == GIVE_UP_AFTER_UNKNOWN and all(
+            format.exclusive for format in self._formats
+        ):
             self._give_up()
 
     def _give_up(self) -> None:
         self._formats = ()
-        self.state = State.WATCHING if self._flush_on else State.PASSING
+        self.mode = Mode.WATCHING if self._flush_on else Mode.PASSTHROUGH
 
-    def _delta(self, event: Event, value: Any) -> Delta | None:
-        if self.state is not State.MERGING or not event.plain:
+    def _read_delta(self, event: Event, value: Any) -> Delta | None:
+        if self.mode is not Mode.MERGING or not event.plain:
             return None
         deltas = [delta for format in self._formats if (delta := _read(format, event, value))]
-        return next((delta for delta in deltas if not delta.run.alone), next(iter(deltas), None))
+        return next(
+            (delta for delta in deltas if not delta.template.never_merges), next(iter(deltas), None)
+        )
 
     # The run.
 
-    def _join(self, run: Run, add: Callable[[bytes], bool], block: bytes) -> bool:
+    def _add_to(self, template: Template, block: bytes, parts: Parts | None = None) -> bool:
         """Add an event to this run, if it may be in it. It is the first run then."""
-        first = bool(self._runs) and self._runs[0] is run
-        if first and (run.alone or run.size + len(block) > self._max_merged_bytes):
+        first = bool(self._templates) and self._templates[0] is template
+        is_full = template.size + len(block) > self._max_merged_bytes
+        if first and (template.never_merges or is_full):
             self._end_run()
-        if not add(block):
+        if not template.add(block, parts):
             return False
         if not first:
             self._end_run()
-            self._runs = [run, *(other for other in self._runs if other is not run)][:KNOWN_RUNS]
+            others = [other for other in self._templates if other is not template]
+            self._templates = [template, *others][:KNOWN_TEMPLATES]
         return True
 
     def _end_run(self) -> None:
         if self._pending:
-            self._out.append(self._runs[0].take())
+            self._out.append(self._templates[0].take())
 
-    def _pass(self, block: bytes) -> None:
+    def _pass_through(self, block: bytes) -> None:
         self._end_run()
         self._out.append(block)
 
 
-def _value(event: Event) -> Any:
+def _json_value(event: Event) -> Any:
     """The JSON value of its data, or `MISSING`."""
     if len(event.data) != 1:
         return MISSING

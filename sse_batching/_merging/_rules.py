@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .._sse import Event
-from ._values import MISSING, Path, find, parse_path, says_nothing
+from ._values import MISSING, Path, find, is_empty, parse_path
 
 
 class Paths(NamedTuple):
@@ -53,7 +53,8 @@ class Rule:
     join: Collection[str] = ()
     """Arrays that are joined, as the delta is."""
     text: bool = True
-    """Whether the delta is text, for a reader. Clients may look for tags in it: see `JSONRun`."""
+    """Whether the delta is text, for a reader. Clients may look for tags in it: see
+    `JSONTemplate`."""
     paths: Paths = field(init=False, repr=False, compare=False)
     """All of the above, parsed."""
 
@@ -74,24 +75,24 @@ class Rule:
         )
         object.__setattr__(self, "paths", paths)
 
-    def tells(self, event: Event, value: Any) -> bool:
+    def matches(self, event: Event, value: Any) -> bool:
         """Whether the event, whose data is this value, is of this kind, be it mergeable or not."""
         paths = self.paths
         return (
             (self.event is None or event.name == self.event)
             and isinstance(find(value, paths.delta), str)
             and all(_is_one_of(find(value, path), wanted) for path, wanted in paths.where)
-            and all(says_nothing(find(value, path)) for path in paths.ends)
+            and all(is_empty(find(value, path)) for path in paths.ends)
         )
 
-    def allows(self, value: Any) -> bool:
+    def is_mergeable(self, value: Any) -> bool:
         """Whether one that is of this kind may be merged with others."""
         paths = self.paths
         return (
             all(find(value, path) is not MISSING for path in paths.present)
-            and all(says_nothing(find(value, path)) for path in paths.empty)
-            and all(_has_one(find(value, path)) for path in paths.single)
-            and all(_has_only(find(value, path), names) for path, names in paths.only)
+            and all(is_empty(find(value, path)) for path in paths.empty)
+            and all(_has_one_element(find(value, path)) for path in paths.single)
+            and all(_has_only_members(find(value, path), names) for path, names in paths.only)
         )
 
 
@@ -101,11 +102,11 @@ def _is_one_of(value: Any, wanted: Any) -> bool:
     return type(value) is type(wanted) and bool(value == wanted)
 
 
-def _has_one(value: Any) -> bool:
+def _has_one_element(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 1
 
 
-def _has_only(value: Any, names: Collection[str]) -> bool:
+def _has_only_members(value: Any, names: Collection[str]) -> bool:
     return isinstance(value, dict) and all(
-        name in names or says_nothing(member) for name, member in value.items()
+        name in names or is_empty(member) for name, member in value.items()
     )

@@ -47,7 +47,7 @@ def find(value: Any, path: Path) -> Any:
     return value
 
 
-def says_nothing(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
     """Whether it is missing, null or empty. Numbers and `false` do say something."""
     return value is MISSING or value is None or (isinstance(value, str | list | dict) and not value)
 
@@ -61,7 +61,7 @@ def locate(text: str, value: Any, paths: Collection[Path], offset: int) -> dict[
     there = [path for path in paths if find(value, path) is not MISSING]
     found: dict[Path, Span] = {}
     for path in there:
-        begin = _begin_of(text, path)
+        begin = _begin_of_unique(text, path)
         if begin is None:
             _walk(text, _skip(text, 0), (), there, offset, found)
             return found
@@ -69,7 +69,7 @@ def locate(text: str, value: Any, paths: Collection[Path], offset: int) -> dict[
     return found
 
 
-def _begin_of(text: str, path: Path) -> int | None:
+def _begin_of_unique(text: str, path: Path) -> int | None:
     """Where the value at this path begins, if that is seen at a glance: there is but one member of
     that name, anywhere. In a string its quotes would be escaped."""
     name = path[-1]

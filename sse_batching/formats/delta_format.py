@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import permutations, product
 from typing import Any, ClassVar
 
-from .._merging._learning import delta_by
 from .._merging._rules import Rule
-from .._merging._runs import Delta
+from .._merging._template import Delta, read_delta
 from .._merging._values import parse_path
 from .._sse import Event
 
@@ -87,10 +86,10 @@ class DeltaFormat:
 
     def recognises(self, event: Event, value: Any) -> bool:
         rule = self._rules[0]
-        return rule.tells(event, value) and rule.allows(value)
+        return rule.matches(event, value) and rule.is_mergeable(value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return delta_by(self._rules, event, value)
+        return read_delta(self._rules, event, value)
 
 
 def is_within(path: str, other: str) -> bool:

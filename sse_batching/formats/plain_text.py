@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from .._merging._runs import Delta, Parts
+from .._merging._pattern import Parts
+from .._merging._template import Delta, Template
 from .._sse import Event, is_one_block, read_event
 
 LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
@@ -40,7 +41,7 @@ class PlainText:
         return True
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return Delta(_Run(event), event.block, ()) if _is_text(event) else None
+        return Delta(_TextTemplate(event), ()) if _is_text(event) else None
 
 
 def _text(event: Event) -> bytes:
@@ -52,36 +53,35 @@ def _is_text(event: Event) -> bool:
     return event.plain and text != b"" and not text.lstrip().startswith((b"{", b"["))
 
 
-class _Run:
+def _name_and_fields(event: Event) -> tuple[str, bool]:
+    """What has to be equal in two events for them to be merged."""
+    return event.name, event.id is not None
+
+
+class _TextTemplate:
     """Events of one type, with the same fields."""
 
-    __slots__ = ("_key", "_last", "_texts", "alone", "size", "urgent")
+    __slots__ = ("_last", "_name_and_fields", "_texts", "never_merges", "size", "urgent")
 
     def __init__(self, event: Event) -> None:
         self.urgent = False
-        self.alone = False
+        self.never_merges = False
         self.size = 0
-        self._key = (event.name, event.id is not None)
+        self._name_and_fields = _name_and_fields(event)
         self._texts: list[bytes] = []
         self._last = b""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Run) and self._key == other._key
+    def accepts(self, other: Template) -> bool:
+        return isinstance(other, _TextTemplate) and self._name_and_fields == other._name_and_fields
 
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def add(self, block: bytes) -> bool:
+    def add(self, block: bytes, parts: Parts | None = None) -> bool:
         event = read_event(block) if is_one_block(block) else None
-        if event is None or not _is_text(event) or _Run(event) != self:
+        if event is None or not _is_text(event) or _name_and_fields(event) != self._name_and_fields:
             return False
         self._texts.append(_text(event))
         self._last = block
         self.size += len(block)
         return True
-
-    def add_known(self, block: bytes, parts: Parts) -> bool:
-        return self.add(block)
 
     def take(self) -> bytes:
         block, texts = self._last, self._texts

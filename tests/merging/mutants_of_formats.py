@@ -138,8 +138,8 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("sentinels are left", '(b"{", b"[")', '(b"{",)'),
         ("empty data is left", 'and text != b""', ""),
         ("other fields forbid", "return event.plain and", "return"),
-        ("another name forbids", "(event.name, event.id", '("", event.id'),
-        ("an id more forbids", "event.id is not None)", "True)"),
+        ("another name forbids", "return event.name, event.id", 'return "", event.id'),
+        ("an id more forbids", "event.name, event.id is not None", "event.name, True"),
         ("a space after the colon", 'b"data: %b%b"', 'b"data:%b%b"'),
         (
             "the text is in place of the first line of data",

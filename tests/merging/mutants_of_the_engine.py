@@ -56,17 +56,17 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "what has to be empty",
-            "and all(says_nothing(find(value, path)) for path in paths.empty)",
+            "and all(is_empty(find(value, path)) for path in paths.empty)",
             "",
         ),
         (
             "what has to be single",
-            "and all(_has_one(find(value, path)) for path in paths.single)",
+            "and all(_has_one_element(find(value, path)) for path in paths.single)",
             "",
         ),
         (
             "nothing but what is named",
-            "and all(_has_only(find(value, path), names) for path, names in paths.only)",
+            "and all(_has_only_members(find(value, path), names) for path, names in paths.only)",
             "",
         ),
         ("the name of the event", "(self.event is None or event.name == self.event)", "True"),
@@ -77,10 +77,17 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "",
         ),
     ],
-    "_merging/_runs.py": [
+    "_merging/_pattern.py": [
         ("the body of a string has whole escapes", "u[0-9a-fA-F]{4}", "u[0-9a-fA-F]+"),
         ("the body of a string has no other escapes", r'["\\/bfnrt]', r'["\\/bfnrtx]'),
         ("a number is one of JSON", "(?:0|[1-9][0-9]*)", "(?:[0-9]*)"),
+        (
+            "what follows a value is compared",
+            "return (start, end) if at == len(block) else (0, 0)",
+            "return start, end",
+        ),
+    ],
+    "_merging/_template.py": [
         ("a closing tag stands alone", '"</thinking>"', '"</thinkin>"'),
         ("a tag stands alone", "if text in TAGS or not", "if not"),
         (
@@ -96,29 +103,39 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("no tag comes of merging", "return len(together) < LONGEST_TAG and", "return False and"),
         ("tags may be escaped", r' or b"\\u" in body', ""),
         (
-            "text that is not merged stands alone",
-            "return not body or bool(self._bodies)",
-            "return False",
+            "text that is not merged is not merged with text that is",
+            "            and self.never_merges is other.never_merges\n",
+            "",
+        ),
+        (
+            "other literals forbid",
+            "            and self._literals == other._literals\n",
+            "",
+        ),
+        (
+            "other kinds of parts forbid",
+            "            and self._kinds == other._kinds\n",
+            "",
+        ),
+        (
+            "a part that is not empty any more is found",
+            "            self._pattern = Pattern(self._literals, self._kinds, folded)",
+            "            pass",
         ),
         (
             "the last event is the one that stays",
-            "self._parts = block, start, end, None",
-            "self._parts = self._last or block, start, end, None",
-        ),
-        (
-            "the last event is the one that stays, if it was parsed",
-            "self._parts = block, start, end, parts",
-            "self._parts = self._last or block, start, end, parts",
+            "self._last = block, start, end, parts",
+            "self._last = self._last if self._last[0] else (block, start, end, parts)",
         ),
         (
             "arrays are joined",
-            "if part is Part.ARRAY and elements:",
-            "if part is Part.ARRAY and elements and False:",
+            "if kind is ARRAY and elements:",
+            "if kind is ARRAY and elements and False:",
         ),
         (
             "the elements of arrays keep their order",
-            'b",".join(elements[number])',
-            'b",".join(elements[number][::-1])',
+            'b",".join(joined)',
+            'b",".join(joined[::-1])',
         ),
         ("arrays count for the size", "self.size += len(elements) + 1", "self.size += 0"),
         (
@@ -128,16 +145,9 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "tags are for text, not for arguments",
-            "if self._text and self._stands_alone(body):",
-            "if self._stands_alone(body):",
+            "if suspicious and self._text and self._must_stay_separate(body):",
+            "if suspicious and self._must_stay_separate(body):",
         ),
-        (
-            "what follows a value is compared",
-            "return (start, end) if at == len(block) else (0, 0)",
-            "return start, end",
-        ),
-    ],
-    "_merging/_learning.py": [
         (
             "spaces before the last brace do not count",
             'Span(offset + len(inside.rstrip(" ")), offset + len(inside))',
@@ -149,11 +159,25 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     "_merging/_merger.py": [
         ("the first event is not merged", "delta = None if first", "delta = None if False"),
         ("the first event does not wait", "return urgent or first\n", "return urgent\n"),
-        ("a merged event has a limit", "run.size + len(block) > self._max_merged_bytes", "False"),
+        (
+            "a merged event has a limit",
+            "template.size + len(block) > self._max_merged_bytes",
+            "False",
+        ),
         (
             "a merged event has a limit, though nothing is parsed",
-            "run.size + len(chunk) <= self._max_merged_bytes and",
+            "                and template.size + len(chunk) <= self._max_merged_bytes\n",
             "",
+        ),
+        (
+            "text that is not merged stands alone",
+            "if first and (template.never_merges or is_full):",
+            "if first and is_full:",
+        ),
+        (
+            "text that is not merged stands alone, though nothing is parsed",
+            "                not template.never_merges\n                and ",
+            "                ",
         ),
         (
             "an event that is too large is not held",
@@ -162,8 +186,8 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "the rest of a torn event is none",
-            'self._place = Place.REST if held.strip(b"\\r\\n") else Place.BETWEEN',
-            "self._place = Place.BETWEEN",
+            'Place.IN_TORN_BLOCK if held.strip(b"\\r\\n") else Place.BETWEEN_BLOCKS',
+            "Place.BETWEEN_BLOCKS",
         ),
         (
             "what passes keeps its place",
@@ -179,17 +203,25 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("a comment waits where nothing is merged", "return merging\n", "return True\n"),
         (
             "what is no delta does not wait",
-            "self._in_vain = 0\n                return True",
-            "self._in_vain = 0\n                return urgent",
+            "self._wasted_reads = 0\n                return True",
+            "self._wasted_reads = 0\n                return urgent",
         ),
         ("an event of an unknown stream waits", "return urgent or first\n", "return True\n"),
-        ("an unknown stream is given up", "if self._in_vain == STRANGERS and", "if False and"),
+        (
+            "an unknown stream is given up",
+            "if self._wasted_reads == GIVE_UP_AFTER_UNKNOWN and",
+            "if False and",
+        ),
         (
             "a format of one's own is not given up",
-            "if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats)",
-            "if self._in_vain == STRANGERS",
+            " and all(\n            format.exclusive for format in self._formats\n        ):",
+            ":",
         ),
-        ("deltas that are never alike are given up", "if self._in_vain == LONERS:", "if False:"),
+        (
+            "deltas that are never alike are given up",
+            "if self._wasted_reads == GIVE_UP_AFTER_UNMERGED:",
+            "if False:",
+        ),
         ("a stream is of one format", "if any(format.exclusive for format in known):", "if False:"),
         (
             "what is too deep is no error",
@@ -203,14 +235,14 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "an event with more than plain fields is not merged",
-            "if self.state is not State.MERGING or not event.plain:",
-            "if self.state is not State.MERGING:",
+            "if self.mode is not Mode.MERGING or not event.plain:",
+            "if self.mode is not Mode.MERGING:",
         ),
         ("JSON in several lines is left", "if len(event.data) != 1:", "if not event.data:"),
         (
             "after stop nothing is merged",
-            "        self._runs = []\n        self.state",
-            "        self.state",
+            "        self._templates = []\n        self.mode",
+            "        self.mode",
         ),
         (
             "what is held is released",
@@ -218,11 +250,11 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "        self._end_run()",
         ),
         ("lines are no events", "LineSplitter() if lines else EventSplitter()", "EventSplitter()"),
-        ("a delta may be urgent", "run.urgent = urgent", "run.urgent = False"),
+        ("a delta may be urgent", "template.urgent = urgent", "template.urgent = False"),
         (
             "a stream that is given up is watched",
-            "State.WATCHING if self._flush_on else",
-            "State.PASSING if self._flush_on else",
+            "Mode.WATCHING if self._flush_on else",
+            "Mode.PASSTHROUGH if self._flush_on else",
         ),
     ],
     "_policy.py": [

@@ -6,7 +6,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from sse_batching._merging._merger import State
+from sse_batching._merging._merger import Mode
 from tests.merging.merged import fed, is_left, merged, sse
 
 FORMAT = formats.DeltaFormat(join=("list",))
@@ -57,7 +57,7 @@ def test_an_event_that_is_too_large_to_be_held_ends_the_merging() -> None:
     chunks = [delta("a"), delta("b"), b'data: {"delta":"' + b"c" * 90, b"d", b'"}\n\n', delta("e")]
     for chunk in chunks:
         merger.add(chunk)
-    assert (merger.state, merger.held) == (State.PASSING, 0)
+    assert (merger.mode, merger.held) == (Mode.PASSTHROUGH, 0)
     assert merger.take() == delta("ab") + b"".join(chunks[2:])
 
 

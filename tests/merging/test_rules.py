@@ -8,7 +8,11 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from sse_batching._merging._merger import LONERS, STRANGERS, State
+from sse_batching._merging._merger import (
+    GIVE_UP_AFTER_UNKNOWN,
+    GIVE_UP_AFTER_UNMERGED,
+    Mode,
+)
 from tests.merging.merged import fed, is_left, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
@@ -218,12 +222,12 @@ def test_in_an_unknown_stream_nothing_is_urgent_but_the_first_event() -> None:
 def test_an_unknown_stream_is_given_up_after_some_events() -> None:
     """Then it costs nothing more: not even an event that is cut in two is held."""
     merger = Merger([formats.openai_chat])
-    events = [sse(str(number)) for number in range(STRANGERS)]
+    events = [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)]
     for event in events[:-1]:
         merger.add(event)
-    assert merger.state is State.LOOKING
+    assert merger.mode is Mode.DETECTING
     merger.add(events[-1] + b"data: h")
-    assert (merger.state, merger.held) == (State.PASSING, 0)
+    assert (merger.mode, merger.held) == (Mode.PASSTHROUGH, 0)
     merger.add(b"alf\n")
     assert merger.take() == b"".join(events) + b"data: half\n"
 
@@ -231,19 +235,19 @@ def test_an_unknown_stream_is_given_up_after_some_events() -> None:
 def test_a_stream_that_is_given_up_is_still_looked_at_for_what_must_not_wait() -> None:
     """If the app has named such events."""
     merger = Merger([formats.openai_chat], flush_on=("now",))
-    fed(merger, [sse(str(number)) for number in range(STRANGERS)])
-    assert merger.state is State.WATCHING
+    fed(merger, [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)])
+    assert merger.mode is Mode.WATCHING
     assert [merger.add(sse("1")), merger.add(sse("1", "event: now"))] == [False, True]
 
 
 def test_a_stream_whose_deltas_are_never_alike_is_given_up() -> None:
     """Nothing would be merged there, however long one looked."""
     merger = Merger([FORMAT])
-    events = [delta("a", key=number) for number in range(LONERS + 1)]
+    events = [delta("a", key=number) for number in range(GIVE_UP_AFTER_UNMERGED + 1)]
     assert fed(merger, events[:-1]) == b"".join(events[:-1])
-    before = merger.state
+    before = merger.mode
     assert fed(merger, events[-1:]) == events[-1]
-    assert (before, merger.state) == (State.MERGING, State.PASSING)
+    assert (before, merger.mode) == (Mode.MERGING, Mode.PASSTHROUGH)
 
 
 def test_a_format_of_ones_own_is_never_given_up() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
-from sse_batching._merging._merger import State
+from sse_batching._merging._merger import Mode
 from tests.merging.merged import OPENERS, is_left, merged, sse, typed
 
 ANTHROPIC, AG_UI, VERCEL = formats.anthropic_messages, formats.ag_ui, formats.vercel_ui
@@ -215,4 +215,4 @@ def test_no_event_is_of_two_formats(format: Format) -> None:
     for other in formats.auto:
         merger = Merger([other], lines=format is formats.ollama)
         merger.add(OPENERS[format.name])
-        assert (merger.state is State.MERGING) is (other is format), other.name
+        assert (merger.mode is Mode.MERGING) is (other is format), other.name

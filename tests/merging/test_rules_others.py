@@ -9,7 +9,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from sse_batching._merging._merger import State
+from sse_batching._merging._merger import Mode
 from tests.merging.merged import is_left, line, merged, sse, typed
 
 GEMINI, COHERE, OLLAMA = formats.gemini, formats.cohere_chat, formats.ollama
@@ -121,7 +121,7 @@ def test_gemini_is_not_known_by_its_usage_alone() -> None:
     """Others may have a member of that name."""
     merger = Merger([GEMINI])
     merger.add(sse({"usageMetadata": {}}))
-    assert merger.state is State.LOOKING
+    assert merger.mode is Mode.DETECTING
 
 
 def test_a_gemini_error_is_left() -> None:
