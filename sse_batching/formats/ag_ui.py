@@ -13,8 +13,10 @@ from .._merging import JSONFormat, Rule
 
 TEXTS: Final = frozenset(
     {
-        *("TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CHUNK"),
-        *("REASONING_MESSAGE_CONTENT", "REASONING_MESSAGE_CHUNK"),
+        "TEXT_MESSAGE_CONTENT",
+        "TEXT_MESSAGE_CHUNK",
+        "REASONING_MESSAGE_CONTENT",
+        "REASONING_MESSAGE_CHUNK",
         "THINKING_TEXT_MESSAGE_CONTENT",
     }
 )

@@ -26,12 +26,18 @@ from tests.merging.mutants import MUTANTS, Mutant
 
 PROJECT: Final = Path(__file__).parents[2]
 TESTS: Final = [
-    *("tests/test_framing_events.py", "tests/merging/test_rules.py"),
-    *("tests/merging/test_limits.py", "tests/merging/test_plain_text.py"),
-    *("tests/merging/test_rules_chat.py", "tests/merging/test_rules_responses.py"),
-    *("tests/merging/test_rules_agents.py", "tests/merging/test_rules_others.py"),
-    *("tests/merging/test_delta_format.py", "tests/merging/test_rules_hostile.py"),
-    *("tests/merging/test_which_responses_are_merged.py", "tests/merging/test_merged_responses.py"),
+    "tests/test_framing_events.py",
+    "tests/merging/test_rules.py",
+    "tests/merging/test_limits.py",
+    "tests/merging/test_plain_text.py",
+    "tests/merging/test_rules_chat.py",
+    "tests/merging/test_rules_responses.py",
+    "tests/merging/test_rules_agents.py",
+    "tests/merging/test_rules_others.py",
+    "tests/merging/test_delta_format.py",
+    "tests/merging/test_rules_hostile.py",
+    "tests/merging/test_which_responses_are_merged.py",
+    "tests/merging/test_merged_responses.py",
 ]
 COPIED: Final = ("sse_batching", "tests", "pyproject.toml")
 PATIENCE: Final = 300

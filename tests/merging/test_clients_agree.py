@@ -15,11 +15,20 @@ from tests.merging import clients, javascript
 from tests.merging.flushing import FIXTURES, REPEATED_ROLE, client_of, fixtures, recorded, ways
 
 PYTHON: Final = (
-    *("anthropic-messages", "cohere", "gemini", "mistral", "ollama"),
-    *("openai-chat", "openai-responses"),
+    "anthropic-messages",
+    "cohere",
+    "gemini",
+    "mistral",
+    "ollama",
+    "openai-chat",
+    "openai-responses",
 )
 JAVASCRIPT: Final = (
-    *("ag-ui", "anthropic-messages", "openai-chat", "openai-responses", "vercel-ui"),
+    "ag-ui",
+    "anthropic-messages",
+    "openai-chat",
+    "openai-responses",
+    "vercel-ui",
 )
 
 

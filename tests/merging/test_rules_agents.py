@@ -85,8 +85,13 @@ def test_anthropic_blank_text_and_tags_stand_alone(kind: str) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *("ping", "error", "content_block_start", "content_block_stop", "message_delta"),
-        *("message_stop", "something_new"),
+        "ping",
+        "error",
+        "content_block_start",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "something_new",
     ],
 )
 def test_other_anthropic_events_stand_between(kind: str) -> None:
@@ -103,8 +108,11 @@ def content(delta: str, kind: str = "TEXT_MESSAGE_CONTENT", **more: Any) -> byte
 
 
 AG_UI_TEXTS = [
-    *("TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CHUNK", "REASONING_MESSAGE_CONTENT"),
-    *("REASONING_MESSAGE_CHUNK", "THINKING_TEXT_MESSAGE_CONTENT"),
+    "TEXT_MESSAGE_CONTENT",
+    "TEXT_MESSAGE_CHUNK",
+    "REASONING_MESSAGE_CONTENT",
+    "REASONING_MESSAGE_CHUNK",
+    "THINKING_TEXT_MESSAGE_CONTENT",
 ]
 AG_UI_INPUTS = ["TOOL_CALL_ARGS", "TOOL_CALL_CHUNK"]
 
@@ -120,8 +128,14 @@ def test_ag_ui_deltas_are_merged(kind: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        *("messageId", "toolCallId", "role", "name", "toolCallName", "parentMessageId"),
-        *("subagentRunId", "new"),
+        "messageId",
+        "toolCallId",
+        "role",
+        "name",
+        "toolCallName",
+        "parentMessageId",
+        "subagentRunId",
+        "new",
     ],
 )
 def test_ag_ui_deltas_of_different_messages_are_left(key: str) -> None:

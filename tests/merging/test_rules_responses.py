@@ -13,8 +13,11 @@ RESPONSES = formats.openai_responses
 
 TEXTS = ["output_text", "refusal", "reasoning_text", "reasoning_summary_text", "audio.transcript"]
 INPUTS = [
-    *("function_call_arguments", "mcp_call_arguments", "custom_tool_call_input"),
-    *("code_interpreter_call_code", "shell_call_command"),
+    "function_call_arguments",
+    "mcp_call_arguments",
+    "custom_tool_call_input",
+    "code_interpreter_call_code",
+    "shell_call_command",
 ]
 
 

@@ -50,7 +50,12 @@ ORDERS: Final[list[Callable[[Data], list[str]]]] = [
 ]
 QUIRKS: Final = [
     *["none"] * 24,
-    *["comment", "comment inside", "extra", "retry", "order", "no id"],
+    "comment",
+    "comment inside",
+    "extra",
+    "retry",
+    "order",
+    "no id",
 ]
 EXTRAS: Final[list[Data]] = [{"x_new": 1}, {"x_new": 2}, {"x_new": None}, {"x_new": {"a": "ü"}}]
 
