@@ -1,4 +1,4 @@
-"""Chunks in, fewer events out: what of a stream may be merged, and what must not wait."""
+"""The merger of one stream: chunks go in, fewer events come out."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ from ._template import Delta, Template
 from ._values import MISSING
 
 GIVE_UP_AFTER_UNKNOWN: Final = 16
-"""So many events of no known format, and none of one: the stream is left alone."""
+"""Give up after this many events at the start of a stream, if none of them has a known format."""
 
 GIVE_UP_AFTER_UNMERGED: Final = 64
-"""So many deltas one after another, each unlike all before it: nothing will be merged here."""
+"""Give up after this many deltas in a row, if none of them has a template that is known by then."""
 
 KNOWN_TEMPLATES: Final = 4
-"""How many kinds of deltas are tried before an event is parsed: several keys may take turns."""
+"""Templates to keep. Several are needed where deltas of different kinds alternate: an event is
+compared with each template before it is parsed."""
 
 
 class Mode(Enum):
-    """What is known about the stream."""
+    """What the merger does with events."""
 
     DETECTING = auto()
-    """Which format it is, if any, is yet to be seen."""
+    """It reads events to detect the format of the stream."""
     MERGING = auto()
+    """It merges deltas. The format is known."""
     WATCHING = auto()
-    """It is none to merge. Its events are looked at, for those that must not wait."""
+    """It merges nothing, and reads events only to find those named in `flush_on`."""
     PASSTHROUGH = auto()
-    """Nothing is looked at any more."""
+    """It reads nothing any more."""
 
 
 class Place(Enum):
@@ -49,9 +51,10 @@ class Place(Enum):
     BETWEEN_BLOCKS = auto()
     """At the beginning of a block."""
     IN_BLOCK = auto()
-    """In a block whose first bytes are held."""
+    """Inside a block whose first bytes are held."""
     IN_TORN_BLOCK = auto()
-    """In a block whose first bytes are out already: no event is to be made of the rest."""
+    """Inside a block whose first bytes have been released. The remaining bytes look like a block,
+    but are not read as an event: they would mean something else without the first bytes."""
 
 
 # CPython 3.11 takes longer to look up a member of an enum than to compare it.
@@ -59,12 +62,22 @@ _BETWEEN_BLOCKS: Final = Place.BETWEEN_BLOCKS
 
 
 class Merger:
-    """Takes the chunks of one stream, and gives them back with adjacent deltas merged.
+    """Takes the chunks of one stream, and returns them with adjacent deltas merged.
 
-    What is not understood comes out as it went in, and in its place; the first event always does.
-    A block that is not complete is held until it is, or until `release`. Nothing is ever raised.
+    The first event, and whatever is not understood, comes out unchanged and in its place. A block
+    that is not complete is held until the rest of it arrives, or until `release`. No method raises
+    an exception.
 
-    Pure: the caller decides when to `take`.
+    A merger knows no clock and does no I/O: the caller decides when to `take`.
+
+    Args:
+        formats: the formats to detect. Without any, nothing is merged.
+        flush_on: the events that must not wait, by the name in their `event` field, or by the
+            member `type` of their data.
+        max_merged_bytes: the largest size of a merged event.
+        max_event_bytes: an event of this size or more passes through. If it is not complete, the
+            merging ends, because the event would have to be held.
+        lines: True for newline-delimited JSON, False for an event stream.
     """
 
     def __init__(
@@ -83,13 +96,15 @@ class Merger:
         self._max_event_bytes = max_event_bytes
         self._splitter: Splitter = LineSplitter() if lines else EventSplitter()
         self._read = read_line if lines else read_first_event
-        self._templates: list[
-            Template
-        ] = []  # for each kind of delta; only the first has something in it
+        self._templates: list[Template] = []
+        """The latest templates, the last used first. Only the first may have a run in it."""
         self._out: list[bytes] = []
-        self._has_begun = False  # whether an event has gone by
+        """What is ready, except for the current run."""
+        self._has_begun = False
+        """True once the first event has passed."""
         self._place = Place.BETWEEN_BLOCKS
-        self._wasted_reads = 0  # events looked at since there was last something gained by it
+        self._wasted_reads = 0
+        """Events in a row that were read without any use: see the constants `GIVE_UP_AFTER_...`."""
 
     @property
     def _passes_through(self) -> bool:
@@ -97,17 +112,17 @@ class Merger:
 
     @property
     def held(self) -> int:
-        """Bytes of a block that is not complete."""
+        """Bytes of the block that is not complete."""
         return self._splitter.held
 
     @property
-    def _pending(self) -> bool:
+    def _has_run(self) -> bool:
         return bool(self._templates) and self._templates[0].size > 0
 
     def add(self, chunk: bytes) -> bool:
-        """Take a chunk. True if what is ready now must not wait."""
+        """Add a chunk. Return True if what is ready now must not wait."""
         templates = self._templates
-        # The usual case: a chunk that is one more of the same.
+        # Fast path: the chunk is one more event of the current run, or begins another one like it.
         if templates and self._place is _BETWEEN_BLOCKS:
             template = templates[0]
             if (
@@ -130,30 +145,29 @@ class Merger:
         return urgent
 
     def take(self) -> bytes:
-        """All that is ready, merged."""
-        if self._pending and not self._out:
+        """Return all that is ready, and end the current run."""
+        if self._has_run and not self._out:
             return self._templates[0].take()
         self._end_run()
         out, self._out = self._out, []
         return b"".join(out)
 
     def release(self) -> None:
-        """Make ready what is held, too."""
+        """Make the held bytes ready, too."""
         if held := self._splitter.release():
             self._pass_through(held)
             self._place = Place.IN_TORN_BLOCK if held.strip(b"\r\n") else Place.BETWEEN_BLOCKS
 
     def stop(self) -> None:
-        """From here on all passes as it is, and unseen."""
+        """End the merging: from now on all chunks pass through unchanged, and are not read."""
         self.release()
         self._end_run()
         self._templates = []
         self.mode = Mode.PASSTHROUGH
 
-    # One block.
+    # Blocks. These methods return True if what is ready must not wait.
 
     def _add_block(self, block: bytes) -> bool:
-        """True if it must not wait."""
         if self._place is Place.IN_TORN_BLOCK:
             self._place = Place.BETWEEN_BLOCKS
             self._pass_through(block)
@@ -169,13 +183,13 @@ class Merger:
         event = self._read(block) if self._must_be_read(block) else None
         if self._read is read_first_event:
             self._read = read_event
-        if event is None:  # a comment, say
+        if event is None:  # for example a comment
             self._pass_through(block)
             return merging
         return self._add_event(event)
 
     def _must_be_read(self, block: bytes) -> bool:
-        """Whether it has to be parsed to see what it is."""
+        """Return True if the block may be an event that matters: only parsing it can tell."""
         if len(block) > self._max_event_bytes:
             return False
         return self.mode is not Mode.MERGING or any(f.mark in block for f in self._formats)
@@ -205,8 +219,10 @@ class Merger:
             self._pass_through(event.block)
         return urgent
 
+    # Formats.
+
     def _detect_format(self, event: Event, value: Any) -> None:
-        """See which format the stream is of, from its events."""
+        """Begin to merge if the event, whose data has this value, is in a known format."""
         if self.mode is not Mode.DETECTING:
             return
         known = [format for format in self._formats if _recognises(format, event, value)]
@@ -223,21 +239,25 @@ class Merger:
             self._give_up()
 
     def _give_up(self) -> None:
+        """Look for no format any more."""
         self._formats = ()
         self.mode = Mode.WATCHING if self._flush_on else Mode.PASSTHROUGH
 
     def _read_delta(self, event: Event, value: Any) -> Delta | None:
+        """Return the event as a delta of the first format that merges it, or else of any format."""
         if self.mode is not Mode.MERGING or not event.plain:
             return None
         deltas = [delta for format in self._formats if (delta := _read(format, event, value))]
-        return next(
-            (delta for delta in deltas if not delta.template.never_merges), next(iter(deltas), None)
-        )
+        mergeable = (delta for delta in deltas if not delta.template.never_merges)
+        return next(mergeable, next(iter(deltas), None))
 
-    # The run.
+    # The current run.
 
     def _add_to(self, template: Template, block: bytes, parts: Parts | None = None) -> bool:
-        """Add an event to this run, if it may be in it. It is the first run then."""
+        """Add an event to the run of this template. Return False if the template does not take it.
+
+        If the current run has another template, the current run ends.
+        """
         first = bool(self._templates) and self._templates[0] is template
         is_full = template.size + len(block) > self._max_merged_bytes
         if first and (template.never_merges or is_full):
@@ -251,7 +271,7 @@ class Merger:
         return True
 
     def _end_run(self) -> None:
-        if self._pending:
+        if self._has_run:
             self._out.append(self._templates[0].take())
 
     def _pass_through(self, block: bytes) -> None:
@@ -260,7 +280,7 @@ class Merger:
 
 
 def _json_value(event: Event) -> Any:
-    """The JSON value of its data, or `MISSING`."""
+    """Return the value of the event's data, or `MISSING` if the data is not one line of JSON."""
     if len(event.data) != 1:
         return MISSING
     try:
@@ -270,8 +290,9 @@ def _json_value(event: Event) -> Any:
         return MISSING
 
 
-# No format may raise into the app: where it does not know what to make of an event, the event is
-# not of it. (A deeply nested one may raise `RecursionError`, though it could just be parsed.)
+# An exception in a format would be raised by the app's `send`. So an event that makes a format
+# raise counts as an event that is not in this format. (Deeply nested data may raise
+# `RecursionError` here, although it has just been parsed.)
 
 
 def _recognises(format: Format, event: Event, value: Any) -> bool:

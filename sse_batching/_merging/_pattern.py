@@ -16,22 +16,22 @@ from .._sse import Span
 
 
 class Part(Enum):
-    """A kind of part."""
+    """A kind of part: what is in its place, and what the merged event has there."""
 
     DELTA = auto()
-    """The body of the string that is joined."""
+    """The body of a string. The merged event has all of them, joined."""
     STRING = auto()
-    """The body of a string of which the last one counts."""
+    """The body of a string. The merged event has the last one."""
     NUMBER = auto()
-    """A number of which the last one counts."""
+    """A number. The merged event has the last one."""
     OTHER = auto()
-    """Any other JSON value of which the last one counts."""
+    """Any other JSON value. The merged event has the last one."""
     ARRAY = auto()
-    """An array whose elements are joined."""
+    """An array. The merged event has the elements of all of them."""
     ID = auto()
-    """The value of the `id` line. The last one counts."""
+    """The value of the `id` line. The merged event has the last one."""
     SPACES = auto()
-    """The spaces before the last brace."""
+    """The spaces before the last brace. The merged event has as many as the last event."""
 
 
 Parts = Sequence[tuple[Span, Part]]
@@ -55,14 +55,14 @@ EXPRESSIONS: Final = {
     ID: re.compile(rb"[^\r\n\x00]*"),
     SPACES: re.compile(rb" *"),
 }
-"""What may be in the place of a part."""
+"""What a part may consist of."""
 
 
 class Pattern:
     """Literals and parts, compiled for comparing events with them.
 
-    `folded`: the numbers of the parts that have been empty in all events so far. A folded part is
-    compared as a piece of the literals around it, which is faster than to match it.
+    `folded`: the numbers of the parts that have been empty in all events so far. They are folded
+    into the literals around them, so that one comparison replaces three.
     """
 
     __slots__ = ("_lead", "_steps", "folded")
@@ -85,7 +85,7 @@ class Pattern:
         ]
 
     def find_delta(self, block: bytes) -> tuple[int, int]:
-        """Return where the delta of an event begins and ends, or (0, 0): no match."""
+        """Return the start and the end of the delta, or (0, 0) if the event does not match."""
         if not block.startswith(self._lead):
             return 0, 0
         at, start, end = len(self._lead), 0, 0
@@ -113,7 +113,7 @@ class Pattern:
         return (start, end) if at == len(block) else (0, 0)
 
     def split(self, block: bytes) -> Iterator[tuple[Span, Part]]:
-        """Yield the parts of an event that matches, but for folded ones."""
+        """Yield the parts of an event that matches, except for those that are folded."""
         at = len(self._lead)
         for kind, match, _, length in self._steps:
             found = match(block, at)
@@ -132,7 +132,7 @@ def empty_parts(block: bytes, parts: Parts) -> frozenset[int]:
 
 
 def kind_of_value(block: bytes, span: Span) -> Part:
-    """Return the kind of a JSON value of which the last one counts."""
+    """Return the kind of a part whose last value the merged event has."""
     start, end = span
     if block[start - 1 : start] == b'"':
         return STRING

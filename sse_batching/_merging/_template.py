@@ -2,9 +2,9 @@
 
 A *run* is a row of adjacent deltas that become one event. Its template is learned from one event,
 which is cut into literals and parts. Literals have to be equal, byte for byte, in all events of the
-run. Parts may differ: the delta; values of which the last one counts; arrays that are joined; the
-value of the `id` line; and the spaces before the last brace, where some servers (Anthropic) put a
-random number of them. An event that fits the template as bytes is not parsed.
+run. Parts may differ: the delta, arrays that are joined, values that the last event decides, the
+value of the `id` line, and the spaces before the last brace (Anthropic puts a random number of
+spaces there). An event that fits the template as bytes is not parsed.
 """
 
 from __future__ import annotations

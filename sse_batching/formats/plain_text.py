@@ -15,17 +15,17 @@ LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """`data: token`: the text of adjacent events is joined. Opt-in: never a part of `"auto"`.
+    """Events such as `data: token`, whose text is joined. Opt-in: `"auto"` does not include it.
 
         SSEBatchingMiddleware(app, merge=formats.PlainText())
 
-    Nothing in such a stream says that two events may be joined: a client may take each for a line,
-    an item, or for all of the text so far. So this is for streams that you know to be pieces of one
-    text.
+    Nothing in such a stream shows that two events may be joined: a client may take each event for a
+    line, for an item, or for all of the text so far. So use this format only for streams whose
+    events you know to be pieces of one text.
 
-    *Guaranteed*: only adjacent events with the same type and the same fields are merged; the last
-    `id` counts. An event with empty data, or with data that looks like JSON or like a sentinel
-    (that begins with `{` or `[`), is left alone and goes out at once.
+    *Guaranteed*: only adjacent events with the same event type and the same fields are merged. The
+    merged event has the last `id`. An event whose data is empty, or looks like JSON or like a
+    sentinel (begins with `{` or `[`), is not merged and goes out at once.
 
     Immutable: may be used by any number of streams, tasks and threads.
     """
@@ -37,7 +37,7 @@ class PlainText:
     exclusive: ClassVar[bool] = False
 
     def recognises(self, event: Event, value: Any) -> bool:
-        """Any event is: whoever asks for it says so."""
+        """Return True: the format is used only where the user asks for it."""
         return True
 
     def read(self, event: Event, value: Any) -> Delta | None:
@@ -54,12 +54,12 @@ def _is_text(event: Event) -> bool:
 
 
 def _name_and_fields(event: Event) -> tuple[str, bool]:
-    """What has to be equal in two events for them to be merged."""
+    """Return what has to be equal in two events to merge them: the name, and if there is an id."""
     return event.name, event.id is not None
 
 
 class _TextTemplate:
-    """Events of one type, with the same fields."""
+    """The template of events with the same name, all with an id or all without one."""
 
     __slots__ = ("_last", "_name_and_fields", "_texts", "never_merges", "size", "urgent")
 
@@ -93,7 +93,7 @@ class _TextTemplate:
         for line in LINE.finditer(block):
             if line[1] is None:
                 pieces.append(line[0])
-            elif lines is not None:  # all of the text in place of the first `data` line
+            elif lines is not None:  # put the whole text in place of the first `data` line
                 pieces += [b"data: %b%b" % (text, line[2]) for text in lines]
                 lines = None
         return b"".join(pieces)
