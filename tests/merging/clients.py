@@ -21,7 +21,7 @@ import openai
 from google import genai
 
 from tests.merging import shapes
-from tests.merging.joined import Event, Shape, joined, whole
+from tests.merging.joined import Event, Shape, joined, with_whole_characters
 
 MODEL: Final = "m"
 QUESTION: Final = "Say something."
@@ -55,7 +55,7 @@ def final(format: str, body: bytes) -> Mapping[str, object]:
         result = {"events": [*joined(events, reader.shape), *raised], **reader.results()}
     finally:
         SERVED.reset(token)
-    return {key: whole(value) for key, value in result.items()}
+    return {key: with_whole_characters(value) for key, value in result.items()}
 
 
 # Serving. The SDKs are divided between httpx and its successor.
@@ -146,15 +146,15 @@ def chat_results() -> Mapping[str, object]:
         completion = outcome(
             stream.get_final_completion, lambda: stream.current_completion_snapshot
         )
-    return {"completion": roles_said_once(completion)}
+    return {"completion": without_repeated_roles(completion)}
 
 
-def roles_said_once(value: object, name: str = "") -> object:
+def without_repeated_roles(value: object, name: str = "") -> object:
     """The SDK joins the roles of all chunks: "assistantassistant" where a server repeats it."""
     if isinstance(value, dict):
-        return {key: roles_said_once(item, key) for key, item in value.items()}
+        return {key: without_repeated_roles(item, key) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(roles_said_once(item) for item in value)
+        return type(value)(without_repeated_roles(item) for item in value)
     if isinstance(value, str) and name in {"role", "channel"}:
         return re.sub(r"(.{3,}?)\1+", r"\1", value)
     return value

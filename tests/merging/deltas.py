@@ -65,7 +65,7 @@ def only_text(data: Data, paths: list[Path]) -> tuple[Path, tuple[Path, ...]] | 
     return texts[0], tuple(path for path in strings if path != texts[0])
 
 
-def says_no_more_than(data: Data, known: set[str]) -> bool:
+def has_only(data: Data, known: set[str]) -> bool:
     return all(key in known or is_empty(value) for key, value in data.items())
 
 
@@ -86,7 +86,7 @@ REPEATABLE: Final = {"role", "channel"}
 TEXT_KEYS: Final = {str(path[3]) for path in CHAT_TEXTS}
 
 
-def goes_on(call: Any, keys: set[str]) -> bool:
+def continues_call(call: Any, keys: set[str]) -> bool:
     """Whether a tool call in a chunk only adds arguments to one that was started before."""
     return (
         isinstance(call, dict)
@@ -102,11 +102,11 @@ def is_continuation(delta: Data) -> bool:
             return False
     calls, legacy, content = (delta.get(key) for key in ("tool_calls", "function_call", "content"))
     if calls:
-        if len(calls) != 1 or not goes_on(calls[0], {"index", "id", "type", "function"}):
+        if len(calls) != 1 or not continues_call(calls[0], {"index", "id", "type", "function"}):
             return False
-        if not goes_on(calls[0].get("function"), {"name", "arguments"}):
+        if not continues_call(calls[0].get("function"), {"name", "arguments"}):
             return False
-    if legacy and not goes_on(legacy, {"name", "arguments"}):
+    if legacy and not continues_call(legacy, {"name", "arguments"}):
         return False
     if isinstance(content, list) and content:
         part = content[0]
@@ -214,7 +214,7 @@ def gemini(data: Data) -> Delta | None:
     candidate = candidates[0]
     content = candidate.get("content", {})
     parts = content.get("parts", ())
-    if not says_no_more_than(candidate, {"content", "index"}) or not content.keys() <= {
+    if not has_only(candidate, {"content", "index"}) or not content.keys() <= {
         "parts",
         "role",
     }:
@@ -227,9 +227,9 @@ def gemini(data: Data) -> Delta | None:
 def ollama(data: Data) -> Delta | None:
     message = data.get("message", {})
     known = {"model", "created_at", "message", "response", "thinking", "done", "logprobs"}
-    if data.get("done") is not False or not says_no_more_than(data, known):
+    if data.get("done") is not False or not has_only(data, known):
         return None
-    if not says_no_more_than(message, {"role", "content", "thinking"}):
+    if not has_only(message, {"role", "content", "thinking"}):
         return None
     paths: list[Path] = [("message", "content"), ("message", "thinking")]
     found = only_text(data, [*paths, ("response",), ("thinking",)])

@@ -60,7 +60,7 @@ def flushed(merger: Merger, chunks: Iterable[tuple[bytes, bool]]) -> bytes:
     return b"".join((*batches, merger.take()))
 
 
-def ways(
+def merged_each_way(
     body: bytes, *, lines: bool, seed: str, known: Collection[Format] = formats.auto
 ) -> Iterator[bytes]:
     """The body merged: in whole events, four a batch; cut anywhere; and all in one chunk."""

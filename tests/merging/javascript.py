@@ -106,7 +106,7 @@ def running_clients() -> Clients:
 def start_clients() -> Clients:
     node = shutil.which("node")
     if node is None:
-        do_without("there is no node to run the JavaScript clients (Debian: apt install nodejs)")
+        skip_or_fail("there is no node to run the JavaScript clients (Debian: apt install nodejs)")
     install()
     return Clients(node)
 
@@ -121,7 +121,7 @@ def install() -> None:
             return
         npm = shutil.which("npm")
         if npm is None:
-            do_without("there is no npm to get the JavaScript clients (Debian: apt install npm)")
+            skip_or_fail("there is no npm to get the JavaScript clients (Debian: apt install npm)")
         done = subprocess.run(
             [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
             cwd=DIRECTORY,
@@ -131,10 +131,10 @@ def install() -> None:
             check=False,
         )
         if done.returncode:
-            do_without(f"npm could not install the JavaScript clients: {done.stderr}")
+            skip_or_fail(f"npm could not install the JavaScript clients: {done.stderr}")
 
 
-def do_without(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     """Skip the test, or fail where Node is required."""
     if os.environ.get("SSE_BATCHING_REQUIRE_NODE") == "1":
         pytest.fail(f"{reason}; and SSE_BATCHING_REQUIRE_NODE says they must run")

@@ -39,7 +39,7 @@ class Entry:
     lists: dict[Path, list[Any]] = field(default_factory=dict)
     latest: dict[Path, Any] = field(default_factory=dict)
 
-    def takes(self, other: Entry) -> bool:
+    def joins(self, other: Entry) -> bool:
         if not (self.is_delta and other.is_delta) or self.rest != other.rest:
             return False
         return self.texts.keys() == other.texts.keys() or not (self.texts and other.texts)
@@ -56,20 +56,20 @@ def joined(events: Iterable[Event], shape: Shape) -> list[object]:
     """The events in order, adjacent deltas as one: equal for streams that only differ in those."""
     entries: list[Entry] = []
     for event in events:
-        entry = take_apart(event, shape)
-        if entries and entries[-1].takes(entry):
+        entry = split_entry(event, shape)
+        if entries and entries[-1].joins(entry):
             entries[-1].append(entry)
         else:
             entries.append(entry)
     return [(entry.rest, entry.texts, entry.lists, entry.latest) for entry in entries]
 
 
-def take_apart(event: Event, shape: Shape) -> Entry:
+def split_entry(event: Event, shape: Shape) -> Entry:
     """Takes the event's own dictionaries apart."""
     is_delta = shape.is_delta(event)
-    texts = {path: take(event, path, str | None) for path in shape.texts}
-    lists = {path: take(event, path, list | None) for path in shape.lists}
-    latest = {path: take(event, path, object) for path in shape.latest}
+    texts = {path: pop_path(event, path, str | None) for path in shape.texts}
+    lists = {path: pop_path(event, path, list | None) for path in shape.lists}
+    latest = {path: pop_path(event, path, object) for path in shape.latest}
     has_place = any(isinstance(text, str) for text in texts.values())
     return Entry(
         rest=event,
@@ -80,7 +80,7 @@ def take_apart(event: Event, shape: Shape) -> Entry:
     )
 
 
-def take(event: Event, path: Path, kind: Any) -> Any:
+def pop_path(event: Event, path: Path, kind: Any) -> Any:
     """Removes what is at `path`, and gives it back; None where there is nothing of that kind."""
     holder: Any = event
     for step in path[:-1]:
@@ -94,14 +94,16 @@ def take(event: Event, path: Path, kind: Any) -> Any:
     return holder.pop(name, None)
 
 
-def whole(value: Any) -> Any:
+def with_whole_characters(value: Any) -> Any:
     """The value, with the halves of a surrogate pair that came in two deltas put together."""
     if isinstance(value, str):
         if value.isascii():
             return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if isinstance(value, Mapping):
-        return {whole(key): whole(item) for key, item in value.items()}
+        return {
+            with_whole_characters(key): with_whole_characters(item) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return type(value)(whole(item) for item in value)
+        return type(value)(with_whole_characters(item) for item in value)
     return value

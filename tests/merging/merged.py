@@ -48,13 +48,13 @@ OPENERS: Final = {
 """An event of each format that makes it known, and is no delta."""
 
 
-def cut_before_its_end(event: bytes) -> tuple[bytes, bytes]:
+def split_before_last_line_end(event: bytes) -> tuple[bytes, bytes]:
     """All of an event but its last line end, and that."""
     size = 2 if event.endswith(b"\r\n") else 1
     return event[:-size], event[-size:]
 
 
-def fed(merger: Merger, chunks: Iterable[bytes]) -> bytes:
+def feed(merger: Merger, chunks: Iterable[bytes]) -> bytes:
     """What one batch has, of these chunks."""
     for chunk in chunks:
         merger.add(chunk)
@@ -68,23 +68,23 @@ def merged(format: Format, *events: bytes, opener: bytes | None = None, **option
     known by then; each in two halves; and each cut before its last line end.
     """
     opener = opener or OPENERS.get(format.name, b"data: opener\n\n")
-    ways = [
+    cuttings = [
         events,
         [b"".join(events)],
         [events[0], b"".join(events[1:])],
         [part for event in events for part in (event[: len(event) // 2], event[len(event) // 2 :])],
-        [part for event in events for part in cut_before_its_end(event)],
+        [part for event in events for part in split_before_last_line_end(event)],
     ]
     found = []
-    for chunks in ways:
+    for chunks in cuttings:
         merger = Merger([format], lines=format is formats.ollama, **options)
-        assert fed(merger, [opener]) == opener
-        found.append(fed(merger, chunks))
+        assert feed(merger, [opener]) == opener
+        found.append(feed(merger, chunks))
         assert merger.held == 0
     assert found[1:] == found[:-1], "it depends on how the events are cut into chunks"
     return found[0]
 
 
-def is_left(format: Format, *events: bytes, **options: Any) -> bool:
+def is_unchanged(format: Format, *events: bytes, **options: Any) -> bool:
     """Whether these events are left as they are."""
     return merged(format, *events, **options) == b"".join(events)

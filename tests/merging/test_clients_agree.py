@@ -12,7 +12,14 @@ import pytest
 
 from sse_batching import formats
 from tests.merging import clients, javascript
-from tests.merging.flushing import FIXTURES, REPEATED_ROLE, client_of, fixtures, recorded, ways
+from tests.merging.flushing import (
+    FIXTURES,
+    REPEATED_ROLE,
+    client_of,
+    fixtures,
+    merged_each_way,
+    recorded,
+)
 
 PYTHON: Final = (
     "anthropic-messages",
@@ -37,7 +44,7 @@ def test_python_clients_end_up_with_the_same(client: str, path: Path) -> None:
     """What the SDK hands out and adds up, is equal."""
     body = path.read_bytes()
     expected = clients.final(client, body)
-    for merged in ways(body, lines=client == "ollama", seed=path.name):
+    for merged in merged_each_way(body, lines=client == "ollama", seed=path.name):
         assert clients.final(client, merged) == expected
 
 
@@ -45,7 +52,9 @@ def test_python_clients_end_up_with_the_same(client: str, path: Path) -> None:
 def test_javascript_clients_end_up_with_the_same(client: str, path: Path) -> None:
     """So is what the SDKs do under Node; AG-UI's verifier, too, is content as it was before."""
     body = path.read_bytes()
-    expected, *found = javascript.final(client, [body, *ways(body, lines=False, seed=path.name)])
+    expected, *found = javascript.final(
+        client, [body, *merged_each_way(body, lines=False, seed=path.name)]
+    )
     for result in found:
         assert result == expected
 
@@ -56,7 +65,7 @@ def test_python_clients_know_no_difference_but_repeated_roles(fixture: str) -> N
     body = (FIXTURES / f"{fixture}.sse").read_bytes()
     expected = clients.final("openai-chat", body)
     known = [formats.openai_chat_repeated_role]
-    for merged in ways(body, lines=False, seed=fixture, known=known):
+    for merged in merged_each_way(body, lines=False, seed=fixture, known=known):
         assert len(merged) < len(body)
         assert clients.final("openai-chat", merged) == expected
 
@@ -69,7 +78,9 @@ def test_something_is_merged() -> None:
         if (client := client_of(path)) is not None
         and all(
             len(merged) < len(path.read_bytes())
-            for merged in ways(path.read_bytes(), lines=client == "ollama", seed=path.name)
+            for merged in merged_each_way(
+                path.read_bytes(), lines=client == "ollama", seed=path.name
+            )
         )
     }
     every = {path.stem for path in FIXTURES.iterdir() if client_of(path) is not None}

@@ -10,7 +10,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from tests.merging.merged import compact, fed, is_left, merged, sse
+from tests.merging.merged import compact, feed, is_unchanged, merged, sse
 
 DeltaFormat = formats.DeltaFormat
 
@@ -55,7 +55,7 @@ def test_names_may_be_of_any_language(arguments: Any, fields: Any, escaped: bool
 def test_what_has_no_string_there_is_left(value: Any) -> None:
     """Whatever there is on the way to it."""
     event = sse(compact(value))
-    assert is_left(DeltaFormat(delta="a.1.b"), event, event)
+    assert is_unchanged(DeltaFormat(delta="a.1.b"), event, event)
 
 
 def test_the_name_of_the_event_has_to_be_that() -> None:
@@ -63,8 +63,8 @@ def test_the_name_of_the_event_has_to_be_that() -> None:
     for name, before in (("token", ["event: token"]), (None, [])):
         events = [sse({"delta": text}, *before) for text in ("a", "b", "ab")]
         assert merged(DeltaFormat(event=name), *events[:2]) == events[2]
-        assert is_left(DeltaFormat(event="other"), *events[:2])
-    assert is_left(DeltaFormat(), *[sse({"delta": "a"}, "event: message")] * 2)
+        assert is_unchanged(DeltaFormat(event="other"), *events[:2])
+    assert is_unchanged(DeltaFormat(), *[sse({"delta": "a"}, "event: message")] * 2)
 
 
 def test_the_type_has_to_be_that() -> None:
@@ -74,8 +74,8 @@ def test_the_type_has_to_be_that() -> None:
         sse({"type": "token", "delta": "aa"})
     )
     for value in ("other", 1, None, ["token"]):
-        assert is_left(format, *[sse({"type": value, "delta": "a"})] * 2)
-    assert is_left(format, *[sse({"delta": "a"})] * 2)
+        assert is_unchanged(format, *[sse({"type": value, "delta": "a"})] * 2)
+    assert is_unchanged(format, *[sse({"delta": "a"})] * 2)
 
 
 def test_same_has_to_be_there() -> None:
@@ -83,9 +83,9 @@ def test_same_has_to_be_there() -> None:
     format = DeltaFormat(same=("run", "of.part"))
     a, b, ab = (sse({"run": None, "of": {"part": 1}, "delta": text}) for text in ("a", "b", "ab"))
     assert merged(format, a, b) == ab
-    assert is_left(format, *[sse({"run": 1, "of": {}, "delta": "a"})] * 2)
-    assert is_left(format, *[sse({"of": {"part": 1}, "delta": "a"})] * 2)
-    assert is_left(format, a, sse({"run": None, "of": {"part": 2}, "delta": "b"}))
+    assert is_unchanged(format, *[sse({"run": 1, "of": {}, "delta": "a"})] * 2)
+    assert is_unchanged(format, *[sse({"of": {"part": 1}, "delta": "a"})] * 2)
+    assert is_unchanged(format, a, sse({"run": None, "of": {"part": 2}, "delta": "b"}))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_last_may_differ(values: tuple[Any, Any]) -> None:
     assert merged(format, sse({**first, "delta": "a"}), sse({**last, "delta": "b"})) == (
         sse({**last, "delta": "ab"})
     )
-    assert is_left(DeltaFormat(), sse({**first, "delta": "a"}), sse({**last, "delta": "b"}))
+    assert is_unchanged(DeltaFormat(), sse({**first, "delta": "a"}), sse({**last, "delta": "b"}))
 
 
 def test_join_makes_one_array_of_several() -> None:
@@ -108,7 +108,7 @@ def test_join_makes_one_array_of_several() -> None:
     events = [sse({"x": [n], "delta": "a", "y": {"z": [-n, n] if n else []}}) for n in range(3)]
     joined = sse({"x": [0, 1, 2], "delta": "aaa", "y": {"z": [-1, 1, -2, 2]}})
     assert merged(DeltaFormat(join=("x", "y.z")), *events) == joined
-    assert is_left(DeltaFormat(join=("x",)), *events)
+    assert is_unchanged(DeltaFormat(join=("x",)), *events)
 
 
 @pytest.mark.parametrize("value", [1, "x", {"a": 1}, None, True], ids=str)
@@ -117,7 +117,7 @@ def test_what_is_no_array_is_not_joined(value: Any) -> None:
     format = DeltaFormat(join=("x",))
     a, b, ab = (sse({"delta": text, "x": value}) for text in ("a", "b", "ab"))
     assert merged(format, a, b) == ab
-    assert is_left(format, a, sse({"delta": "b", "x": [1]}))
+    assert is_unchanged(format, a, sse({"delta": "b", "x": [1]}))
 
 
 def test_several_formats_may_be_in_one_stream() -> None:
@@ -125,8 +125,8 @@ def test_several_formats_may_be_in_one_stream() -> None:
     both = [DeltaFormat(event="a"), DeltaFormat(event="b", delta="text")]
     a, b = sse({"delta": "a"}, "event: a"), sse({"text": "b"}, "event: b")
     merger = Merger(both)
-    fed(merger, [a])
-    assert fed(merger, [a, a, b, b, b, a]) == (
+    feed(merger, [a])
+    assert feed(merger, [a, a, b, b, b, a]) == (
         sse({"delta": "aa"}, "event: a") + sse({"text": "bbb"}, "event: b") + a
     )
 
@@ -136,8 +136,8 @@ def test_a_format_of_ones_own_goes_with_a_built_in_one() -> None:
     own = sse({"text": "x"}, "event: note")
     typed = '{"type":"TEXT_MESSAGE_CONTENT","messageId":"1","delta":"%s"}'
     merger = Merger([*formats.auto, DeltaFormat(event="note", delta="text")])
-    fed(merger, [sse({"type": "RUN_STARTED"})])
-    assert fed(merger, [own, own, sse(typed % "a"), sse(typed % "b")]) == (
+    feed(merger, [sse({"type": "RUN_STARTED"})])
+    assert feed(merger, [own, own, sse(typed % "a"), sse(typed % "b")]) == (
         sse({"text": "xx"}, "event: note") + sse(typed % "ab")
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from hypothesis import Phase, find, given, settings, strategies as st
 
-from tests.merging.generators import FORMATS, cuts, streams, whole
+from tests.merging.generators import FORMATS, cuts, streams, uncut
 from tests.merging.reference import (
     Event,
     Other,
@@ -313,6 +313,6 @@ def test_chunks_are_the_body_cut(data: Any) -> None:
     chunks = data.draw(cuts(body))
     assert b"".join(chunks) == body
     assert all(chunks)
-    groups = data.draw(whole(events))
+    groups = data.draw(uncut(events))
     assert b"".join(groups) == body
     assert all(group.endswith(b"\n") for group in groups)

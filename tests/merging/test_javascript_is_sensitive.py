@@ -166,7 +166,7 @@ def final_of(format: str, *streams: Events) -> list[object]:
     return javascript.final(format, [b"".join(events) for events in streams])
 
 
-def blind_spots(format: str, mutants: list[Events]) -> list[Events]:
+def undetected(format: str, mutants: list[Events]) -> list[Events]:
     """Those of the streams that the client takes for the original."""
     original, *finals = final_of(format, list(STREAMS[format](Texts())), *mutants)
     return [events for events, seen in zip(mutants, finals, strict=True) if seen == original]
@@ -196,13 +196,13 @@ def test_merged_deltas_mean_the_same(format: str) -> None:
 def test_lost_event_is_seen(format: str) -> None:
     """Whichever it is."""
     events = list(STREAMS[format](Texts()))
-    assert blind_spots(format, [events[:at] + events[at + 1 :] for at in range(len(events))]) == []
+    assert undetected(format, [events[:at] + events[at + 1 :] for at in range(len(events))]) == []
 
 
 def test_doubled_event_is_seen(format: str) -> None:
     """Whichever it is."""
     events = list(STREAMS[format](Texts()))
-    assert blind_spots(format, [events[: at + 1] + events[at:] for at in range(len(events))]) == []
+    assert undetected(format, [events[: at + 1] + events[at:] for at in range(len(events))]) == []
 
 
 def test_swapped_events_are_seen(format: str) -> None:
@@ -212,7 +212,7 @@ def test_swapped_events_are_seen(format: str) -> None:
         [*events[:at], second, first, *events[at + 2 :]]
         for at, (first, second) in enumerate(pairwise(events))
     ]
-    assert blind_spots(format, mutants) == []
+    assert undetected(format, mutants) == []
 
 
 @pytest.mark.parametrize("piece", [b"W\\u00f6rds", b'\\"city'], ids=["text", "arguments"])
@@ -222,7 +222,7 @@ def test_lost_character_is_seen(format: str, piece: bytes) -> None:
     (at,) = (at for at, event in enumerate(events) if piece in event and b"delta" in event.lower())
     shorter = events[at].replace(piece, piece[:-1])
     assert shorter != events[at]
-    assert blind_spots(format, [[*events[:at], shorter, *events[at + 1 :]]]) == []
+    assert undetected(format, [[*events[:at], shorter, *events[at + 1 :]]]) == []
 
 
 def test_final_does_not_depend_on_what_was_read_before(format: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.merging.flushing import recorded, ways
+from tests.merging.flushing import merged_each_way, recorded
 
 
 def texts(body: bytes) -> list[str]:
@@ -26,7 +26,7 @@ def texts(body: bytes) -> list[str]:
 def test_a_stream_of_no_known_format_is_untouched(_: str, path: Path) -> None:
     """Byte for byte, whatever is in it. Legacy Completions say the same in fewer events."""
     body = path.read_bytes()
-    for merged in ways(body, lines=False, seed=path.name):
+    for merged in merged_each_way(body, lines=False, seed=path.name):
         if b'"text_completion"' in body:
             assert len(merged) < len(body)
             assert texts(merged) == texts(body)
@@ -38,5 +38,5 @@ def test_a_stream_of_no_known_format_is_untouched(_: str, path: Path) -> None:
 def test_lines_of_no_known_format_are_untouched(_: str, path: Path) -> None:
     """The older chat of Cohere is such a one."""
     body = path.read_bytes()
-    for merged in ways(body, lines=True, seed=path.name):
+    for merged in merged_each_way(body, lines=True, seed=path.name):
         assert merged == body

@@ -13,7 +13,7 @@ from sse_batching._merging._merger import (
     GIVE_UP_AFTER_UNMERGED,
     Mode,
 )
-from tests.merging.merged import fed, is_left, merged, sse
+from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
 
@@ -22,10 +22,10 @@ def delta(text: str, *before: str, **more: object) -> bytes:
     return sse({"delta": text, **more}, *before)
 
 
-def opened(*, flush_on: tuple[str, ...] = ()) -> Merger:
+def merger_after_first_event(*, flush_on: tuple[str, ...] = ()) -> Merger:
     """A merger whose first event has gone out, of a stream that it knows."""
     merger = Merger([FORMAT], flush_on=flush_on)
-    fed(merger, [delta("opener")])
+    feed(merger, [delta("opener")])
     return merger
 
 
@@ -50,21 +50,21 @@ def test_the_first_event_is_never_merged() -> None:
     fields from it that they never look at again."""
     merger = Merger([FORMAT])
     assert merger.add(delta("a"))
-    assert fed(merger, [delta("b"), delta("c")]) == delta("a") + delta("bc")
+    assert feed(merger, [delta("b"), delta("c")]) == delta("a") + delta("bc")
 
 
 def test_a_comment_is_no_first_event() -> None:
     """The first event with data passes, though a comment came before it."""
     merger = Merger([FORMAT])
-    assert fed(merger, [b": hello\n\n", delta("a"), delta("b"), delta("c")]) == (
+    assert feed(merger, [b": hello\n\n", delta("a"), delta("b"), delta("c")]) == (
         b": hello\n\n" + delta("a") + delta("bc")
     )
 
 
 def test_what_has_been_taken_is_not_merged_with_what_comes() -> None:
     """A batch is closed when it is taken."""
-    merger = opened()
-    assert [fed(merger, [delta("a"), delta("b")]), fed(merger, [delta("c")])] == [
+    merger = merger_after_first_event()
+    assert [feed(merger, [delta("a"), delta("b")]), feed(merger, [delta("c")])] == [
         delta("ab"),
         delta("c"),
     ]
@@ -73,7 +73,7 @@ def test_what_has_been_taken_is_not_merged_with_what_comes() -> None:
 def test_only_adjacent_events_are_merged() -> None:
     """Deltas of several keys that take turns keep their order, each as it is."""
     events = [delta("abcdef"[n], key=n % 2) for n in range(6)]
-    assert is_left(FORMAT, *events)
+    assert is_unchanged(FORMAT, *events)
 
 
 def test_deltas_of_several_keys_are_merged_with_their_neighbours() -> None:
@@ -113,7 +113,7 @@ def test_more_keys_than_are_remembered_are_merged_all_the_same() -> None:
 )
 def test_whatever_else_differs_forbids(first: bytes, last: bytes) -> None:
     """What is not known to be of no account is never merged away."""
-    assert is_left(FORMAT, first, last)
+    assert is_unchanged(FORMAT, first, last)
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ def test_another_name_forbids(first: str, last: str) -> None:
     """Clients hand events of one name to one listener."""
     events = [delta("a", f"event: {first}"), delta("b", f"event: {last}")]
     for name in (first, last):
-        assert is_left(formats.DeltaFormat(event=name), *events)
+        assert is_unchanged(formats.DeltaFormat(event=name), *events)
 
 
 def test_a_name_that_is_missing_is_another_name() -> None:
     """In either order."""
     named = formats.DeltaFormat(event="token")
-    assert is_left(named, delta("a", "event: token"), delta("b"))
-    assert is_left(named, delta("a"), delta("b", "event: token"))
+    assert is_unchanged(named, delta("a", "event: token"), delta("b"))
+    assert is_unchanged(named, delta("a"), delta("b", "event: token"))
 
 
 def test_the_order_of_the_fields_stays() -> None:
@@ -138,7 +138,7 @@ def test_the_order_of_the_fields_stays() -> None:
     format = formats.DeltaFormat(event="token")
     behind = [b'data: {"delta":"%b"}\nevent: token\n\n' % text for text in (b"a", b"b", b"ab")]
     assert merged(format, *behind[:2]) == behind[2]
-    assert is_left(format, behind[0], delta("b", "event: token"))
+    assert is_unchanged(format, behind[0], delta("b", "event: token"))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
@@ -168,7 +168,7 @@ def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
     """The second one: that is what JSON parsers take."""
     first, last, joined = (sse(f'{{"delta":"x","delta":"{text}"}}') for text in ("a", "b", "ab"))
     assert merged(FORMAT, first, last) == joined
-    assert is_left(FORMAT, sse('{"delta":"x","delta":"a"}'), sse('{"delta":"y","delta":"b"}'))
+    assert is_unchanged(FORMAT, sse('{"delta":"x","delta":"a"}'), sse('{"delta":"y","delta":"b"}'))
 
 
 # What stands between two deltas.
@@ -198,8 +198,8 @@ def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
 def test_what_is_no_plain_delta_stands_between_two(barrier: bytes) -> None:
     """It keeps its place and its bytes, and so do the deltas around it; two of it, too. And
     nothing of it waits: it is due with what was pending before it."""
-    assert is_left(FORMAT, delta("a"), barrier, delta("b"), barrier, barrier, delta("c"))
-    merger = opened()
+    assert is_unchanged(FORMAT, delta("a"), barrier, delta("b"), barrier, barrier, delta("c"))
+    merger = merger_after_first_event()
     assert [merger.add(delta("a")), merger.add(barrier)] == [False, True]
     assert merger.take() == delta("a") + barrier
 
@@ -235,7 +235,7 @@ def test_an_unknown_stream_is_given_up_after_some_events() -> None:
 def test_a_stream_that_is_given_up_is_still_looked_at_for_what_must_not_wait() -> None:
     """If the app has named such events."""
     merger = Merger([formats.openai_chat], flush_on=("now",))
-    fed(merger, [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)])
+    feed(merger, [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)])
     assert merger.mode is Mode.WATCHING
     assert [merger.add(sse("1")), merger.add(sse("1", "event: now"))] == [False, True]
 
@@ -244,9 +244,9 @@ def test_a_stream_whose_deltas_are_never_alike_is_given_up() -> None:
     """Nothing would be merged there, however long one looked."""
     merger = Merger([FORMAT])
     events = [delta("a", key=number) for number in range(GIVE_UP_AFTER_UNMERGED + 1)]
-    assert fed(merger, events[:-1]) == b"".join(events[:-1])
+    assert feed(merger, events[:-1]) == b"".join(events[:-1])
     before = merger.mode
-    assert fed(merger, events[-1:]) == events[-1]
+    assert feed(merger, events[-1:]) == events[-1]
     assert (before, merger.mode) == (Mode.MERGING, Mode.PASSTHROUGH)
 
 
@@ -259,8 +259,8 @@ def test_the_format_that_is_seen_first_is_that_of_the_stream() -> None:
     """Events in the form of another format are none of it: they pass."""
     chat = '{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"}}]}'
     merger = Merger(formats.auto)
-    fed(merger, [sse({"type": "RUN_STARTED"})])
-    assert fed(merger, [sse(chat)] * 2) == sse(chat) * 2
+    feed(merger, [sse({"type": "RUN_STARTED"})])
+    assert feed(merger, [sse(chat)] * 2) == sse(chat) * 2
 
 
 # Events that must not wait.
@@ -277,7 +277,7 @@ def test_an_event_can_be_urgent_by_its_name_or_its_type() -> None:
 def test_a_delta_can_be_urgent_and_is_merged_all_the_same() -> None:
     """It takes what was pending along: in one event, if they are alike. Also the next of its kind,
     which is known by then."""
-    merger = opened(flush_on=("now",))
+    merger = merger_after_first_event(flush_on=("now",))
     for _ in range(3):
         assert not merger.add(delta("a", type="later"))
         assert merger.add(delta("b", type="now"))
@@ -289,13 +289,13 @@ def test_a_delta_can_be_urgent_and_is_merged_all_the_same() -> None:
 def test_an_urgent_type_may_be_of_any_language(escaped: bool) -> None:
     """However its JSON is written."""
     merger = Merger([], flush_on=("größer",))
-    fed(merger, [sse("opener")])
+    feed(merger, [sse("opener")])
     assert merger.add(sse(json.dumps({"type": "größer"}, ensure_ascii=escaped)))
 
 
 def test_the_type_of_an_urgent_event_may_be_one_that_differs() -> None:
     """Then it is of another kind, and looked at."""
     merger = Merger([formats.DeltaFormat()], flush_on=("now",))
-    fed(merger, [delta("opener", type="x")])
+    feed(merger, [delta("opener", type="x")])
     found = [merger.add(delta("a", type=kind)) for kind in ("x", "x", "now", "x")]
     assert found == [False, False, True, False]

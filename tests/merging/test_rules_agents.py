@@ -9,7 +9,7 @@ import pytest
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
 from sse_batching._merging._merger import Mode
-from tests.merging.merged import OPENERS, is_left, merged, sse, typed
+from tests.merging.merged import OPENERS, is_unchanged, merged, sse, typed
 
 ANTHROPIC, AG_UI, VERCEL = formats.anthropic_messages, formats.ag_ui, formats.vercel_ui
 
@@ -32,9 +32,9 @@ def test_anthropic_deltas_are_merged(kind: str, name: str) -> None:
     """Text, thoughts and the input of tools; not those of another block, nor with anything more."""
     a, b, ab = (part(kind, **{name: value}) for value in ("a", "b", "ab"))
     assert merged(ANTHROPIC, a, b) == ab
-    assert is_left(ANTHROPIC, a, part(kind, 1, **{name: "b"}))
-    assert is_left(ANTHROPIC, *[part(kind, **{name: "a", "new": 1})] * 2)
-    assert is_left(ANTHROPIC, *[part("another_delta", **{name: "a"})] * 2)
+    assert is_unchanged(ANTHROPIC, a, part(kind, 1, **{name: "b"}))
+    assert is_unchanged(ANTHROPIC, *[part(kind, **{name: "a", "new": 1})] * 2)
+    assert is_unchanged(ANTHROPIC, *[part("another_delta", **{name: "a"})] * 2)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_anthropic_deltas_are_merged(kind: str, name: str) -> None:
 )
 def test_anthropic_deltas_that_are_set_or_counted_are_left(kind: str, delta: Any) -> None:
     """Clients take the last signature, and sum up the estimates of tokens."""
-    assert is_left(ANTHROPIC, *[part(kind, **delta)] * 2)
+    assert is_unchanged(ANTHROPIC, *[part(kind, **delta)] * 2)
 
 
 def test_anthropic_deltas_without_a_name_are_left() -> None:
     """Clients do not read such events at all."""
     nameless = [text(value).partition(b"\n")[2] for value in "ab"]
-    assert is_left(ANTHROPIC, *nameless)
+    assert is_unchanged(ANTHROPIC, *nameless)
 
 
 @pytest.mark.parametrize("spaces", [(0, 5), (5, 0), (15, 15), (1, 2)])
@@ -79,7 +79,7 @@ def test_anthropic_blank_text_and_tags_stand_alone(kind: str) -> None:
     """For the clients that look for them."""
     name = kind.removesuffix("_delta")
     for value in (" ", "<thinking>"):
-        assert is_left(ANTHROPIC, *(part(kind, **{name: delta}) for delta in (value, "a")))
+        assert is_unchanged(ANTHROPIC, *(part(kind, **{name: delta}) for delta in (value, "a")))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_anthropic_blank_text_and_tags_stand_alone(kind: str) -> None:
 def test_other_anthropic_events_stand_between(kind: str) -> None:
     """A ping may come anywhere."""
     other = typed({"type": kind, "index": 0})
-    assert is_left(ANTHROPIC, text("a"), other, text("b"))
+    assert is_unchanged(ANTHROPIC, text("a"), other, text("b"))
 
 
 # AG-UI.
@@ -122,7 +122,7 @@ def test_ag_ui_deltas_are_merged(kind: str) -> None:
     """Text, reasoning and arguments; of the time the last counts."""
     first, last = content("a", kind, timestamp=1), content("b", kind, timestamp=22)
     assert merged(AG_UI, first, last) == content("ab", kind, timestamp=22)
-    assert is_left(AG_UI, content("\n", kind), content("a", kind)) is (kind in AG_UI_TEXTS)
+    assert is_unchanged(AG_UI, content("\n", kind), content("a", kind)) is (kind in AG_UI_TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -142,21 +142,21 @@ def test_ag_ui_deltas_of_different_messages_are_left(key: str) -> None:
     """Whichever key differs, or is there in the first alone: that opens a message."""
     for kind in AG_UI_TEXTS + AG_UI_INPUTS:
         first = content("a", kind, **{key: "x"})
-        assert is_left(AG_UI, first, content("b", kind, **{key: "y"}))
-        assert is_left(AG_UI, first, content("b", kind))
+        assert is_unchanged(AG_UI, first, content("b", kind, **{key: "y"}))
+        assert is_unchanged(AG_UI, first, content("b", kind))
 
 
 def test_ag_ui_metadata_has_to_be_equal() -> None:
     """Clients merge it key by key: another one cannot take its place."""
     same = [content(value, metadata={"k": 1}) for value in ("a", "b", "ab")]
     assert merged(AG_UI, *same[:2]) == same[2]
-    assert is_left(AG_UI, same[0], content("b", metadata={"k": 2}))
-    assert is_left(AG_UI, same[0], content("b"))
+    assert is_unchanged(AG_UI, same[0], content("b", metadata={"k": 2}))
+    assert is_unchanged(AG_UI, same[0], content("b"))
 
 
 def test_ag_ui_raw_events_are_left() -> None:
     """What a provider said belongs to one event. Null says nothing."""
-    assert is_left(AG_UI, *[content("a", rawEvent={"x": 1})] * 2)
+    assert is_unchanged(AG_UI, *[content("a", rawEvent={"x": 1})] * 2)
     null = content("aa", rawEvent=None)
     assert merged(AG_UI, *[content("a", rawEvent=None)] * 2) == null
 
@@ -177,7 +177,7 @@ def test_ag_ui_is_known_by_the_start_of_its_run(first: str) -> None:
     """Or by its failing."""
     events = [content("a"), content("b")]
     assert merged(AG_UI, *events, opener=sse({"type": first})) == content("ab")
-    assert is_left(AG_UI, *events, opener=sse({"type": "CUSTOM"}))
+    assert is_unchanged(AG_UI, *events, opener=sse({"type": "CUSTOM"}))
 
 
 # Vercel.
@@ -202,22 +202,22 @@ def test_vercel_deltas_are_merged(kind: str, name: str, key: str) -> None:
         delta("aa", providerMetadata=None)
     )
     for more in ({key: "2"}, {"new": 1}):
-        assert is_left(VERCEL, delta("a"), delta("b", **more))
-    assert is_left(VERCEL, *[delta("a", providerMetadata={"p": 1})] * 2)
-    assert is_left(VERCEL, *[sse({"type": kind, name: "a"})] * 2)
-    assert is_left(VERCEL, delta(" "), delta("a")) is (name == "delta")
+        assert is_unchanged(VERCEL, delta("a"), delta("b", **more))
+    assert is_unchanged(VERCEL, *[delta("a", providerMetadata={"p": 1})] * 2)
+    assert is_unchanged(VERCEL, *[sse({"type": kind, name: "a"})] * 2)
+    assert is_unchanged(VERCEL, delta(" "), delta("a")) is (name == "delta")
 
 
 @pytest.mark.parametrize("kind", ["text-start", "text-end", "data-x", "finish-step", "new-delta"])
 def test_other_vercel_events_are_left(kind: str) -> None:
     """Though they have what a delta has."""
-    assert is_left(VERCEL, *[sse({"type": kind, "id": "1", "delta": "a"})] * 2)
+    assert is_unchanged(VERCEL, *[sse({"type": kind, "id": "1", "delta": "a"})] * 2)
 
 
 def test_vercel_ends_as_it_came() -> None:
     """With `[DONE]`."""
     delta = sse({"type": "text-delta", "id": "1", "delta": "a"})
-    assert is_left(VERCEL, delta, sse({"type": "finish"}), sse("[DONE]"))
+    assert is_unchanged(VERCEL, delta, sse({"type": "finish"}), sse("[DONE]"))
 
 
 # Which is which.

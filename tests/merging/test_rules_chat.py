@@ -9,7 +9,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from tests.merging.merged import is_left, merged, sse
+from tests.merging.merged import is_unchanged, merged, sse
 
 CHAT = formats.openai_chat
 
@@ -65,7 +65,7 @@ def test_what_is_further_inside_is_merged(first: Any, last: Any, joined: Any) ->
 
 def test_text_is_not_merged_with_reasoning() -> None:
     """Each goes to a place of its own."""
-    assert is_left(CHAT, text("a"), chunk({"reasoning": "b"}), text("c"))
+    assert is_unchanged(CHAT, text("a"), chunk({"reasoning": "b"}), text("c"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_text_is_not_merged_with_reasoning() -> None:
 )
 def test_a_delta_with_more_than_its_text_is_left(delta: Mapping[str, Any]) -> None:
     """Clients add up all that is in a delta: two equal ones would become one."""
-    assert is_left(CHAT, chunk(delta), chunk(delta))
+    assert is_unchanged(CHAT, chunk(delta), chunk(delta))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_delta_with_more_than_its_text_is_left(delta: Mapping[str, Any]) -> No
 )
 def test_a_choice_that_ends_or_says_it_twice_is_left(choice: Mapping[str, Any]) -> None:
     """Though there is a text in it as in others."""
-    assert is_left(CHAT, text("a", choice), text("b", choice))
+    assert is_unchanged(CHAT, text("a", choice), text("b", choice))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_choice_that_ends_or_says_it_twice_is_left(choice: Mapping[str, Any]) 
 )
 def test_a_chunk_that_counts_fails_or_is_another_is_left(top: Mapping[str, Any]) -> None:
     """Usage can be metered chunk by chunk; an error is no text."""
-    assert is_left(CHAT, text("a", **top), text("b", **top))
+    assert is_unchanged(CHAT, text("a", **top), text("b", **top))
 
 
 @pytest.mark.parametrize(
@@ -159,20 +159,20 @@ def test_several_choices_are_left() -> None:
     """In one chunk, or by turns."""
     both = [{"index": n, "delta": {"content": "a"}} for n in (0, 1)]
     chunks = [sse({"object": "chat.completion.chunk", "choices": both})] * 2
-    assert is_left(CHAT, *chunks)
-    assert is_left(CHAT, *(text("a", {"index": n % 2}) for n in range(6)))
+    assert is_unchanged(CHAT, *chunks)
+    assert is_unchanged(CHAT, *(text("a", {"index": n % 2}) for n in range(6)))
 
 
 @pytest.mark.parametrize("name", ["id", "model", "system_fingerprint", "service_tier", "new"])
 def test_chunks_of_different_answers_are_left(name: str) -> None:
     """Groq's web search changes the id in every chunk: then nothing is merged."""
-    assert is_left(CHAT, text("a", **{name: "x"}), text("b", **{name: "y"}))
+    assert is_unchanged(CHAT, text("a", **{name: "x"}), text("b", **{name: "y"}))
 
 
 def test_calls_of_different_tools_are_left() -> None:
     """They are told apart by their index."""
     calls = [{"tool_calls": [{"index": n, "function": {"arguments": "{"}}]} for n in (0, 1)]
-    assert is_left(CHAT, *(chunk(call) for call in calls))
+    assert is_unchanged(CHAT, *(chunk(call) for call in calls))
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_token_ids_are_joined() -> None:
 @pytest.mark.parametrize("values", [(None, [1]), ([1], None), (None, []), ([], None)], ids=str)
 def test_an_array_is_not_joined_with_null(values: tuple[Any, Any]) -> None:
     """The one says that there are none, the other says nothing."""
-    assert is_left(CHAT, *(text("a", {"logprobs": {"content": value}}) for value in values))
-    assert is_left(CHAT, *(text("a", {"token_ids": value}) for value in values))
+    assert is_unchanged(CHAT, *(text("a", {"logprobs": {"content": value}}) for value in values))
+    assert is_unchanged(CHAT, *(text("a", {"token_ids": value}) for value in values))
 
 
 @pytest.mark.parametrize("name", ["role", "channel"])
@@ -217,9 +217,9 @@ def test_a_repeated_role_is_merged_if_asked_for(name: str) -> None:
     lenient = formats.openai_chat_repeated_role
     a, b, ab = (chunk({name: "x", "content": value}) for value in ("a", "b", "ab"))
     assert merged(lenient, a, b) == ab
-    assert is_left(lenient, a, chunk({name: "y", "content": "b"}))
-    assert is_left(lenient, a, text("b"))
-    assert is_left(CHAT, a, b)
+    assert is_unchanged(lenient, a, chunk({name: "y", "content": "b"}))
+    assert is_unchanged(lenient, a, text("b"))
+    assert is_unchanged(CHAT, a, b)
 
 
 @pytest.mark.parametrize("tag", ["<think>", "</think>", "<thinking>", "</thinking>"])
@@ -231,8 +231,8 @@ def test_a_thinking_tag_stands_alone(tag: str, around: str) -> None:
         sse(text(tag)[6:-2].decode().replace("<", "\\u003c").replace(">", "\\u003E")),
         sse(text(tag)[6:-2].decode().replace("/", "\\/")),
     ):
-        assert is_left(CHAT, text("a"), delta, text("b"))
-        assert is_left(CHAT, delta, delta, text("b"))
+        assert is_unchanged(CHAT, text("a"), delta, text("b"))
+        assert is_unchanged(CHAT, delta, delta, text("b"))
 
 
 def test_a_tag_among_other_text_is_text() -> None:
@@ -243,8 +243,8 @@ def test_a_tag_among_other_text_is_text() -> None:
 
 def test_no_tag_comes_of_merging() -> None:
     """A tag in pieces was none to the clients that look for one, and stays none."""
-    assert is_left(CHAT, text("<thin"), text("k>"))
-    assert is_left(CHAT, text("</"), text("think>"))
+    assert is_unchanged(CHAT, text("<thin"), text("k>"))
+    assert is_unchanged(CHAT, text("</"), text("think>"))
 
 
 def test_a_tag_among_arguments_is_nothing_special() -> None:
@@ -256,13 +256,13 @@ def test_a_tag_among_arguments_is_nothing_special() -> None:
 @pytest.mark.parametrize("blank", [" ", "\n\n", "\t", "\u00a0", "\u2028"], ids=repr)
 def test_blank_text_begins_no_run(blank: str) -> None:
     """Some clients drop it where it comes first; behind other text it is text."""
-    assert is_left(CHAT, text(blank), text("b"))
+    assert is_unchanged(CHAT, text(blank), text("b"))
     assert merged(CHAT, text("a"), text(blank), text("b")) == text(f"a{blank}b")
 
 
 def test_an_empty_text_is_left() -> None:
     """Where it would come first, and where it would not change a thing."""
-    assert is_left(CHAT, text(""), text("b"))
+    assert is_unchanged(CHAT, text(""), text("b"))
     found = merged(CHAT, text("a"), text(""), text("b"))
     assert found in {text("a") + text("") + text("b"), text("ab")}
 
@@ -305,7 +305,7 @@ def test_legacy_completions_are_merged() -> None:
 )
 def test_legacy_completions_with_more_than_text_are_left(choice: Any, top: Any) -> None:
     """As the chunks of Chat Completions are."""
-    assert is_left(formats.openai_completions, *[completion("a", choice, **top)] * 2)
+    assert is_unchanged(formats.openai_completions, *[completion("a", choice, **top)] * 2)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
-from tests.merging.merged import fed, is_left, merged, sse
+from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
 CHOICES: Mapping[str, list[Format]] = {
@@ -59,10 +59,10 @@ def delta(body: bytes, more: bytes = b"") -> bytes:
 def test_what_is_no_good_passes(event: bytes) -> None:
     """As it is, and in its place, whatever is looked for."""
     good = delta(b"a")
-    assert is_left(FORMAT, good, event, event, good, max_event_bytes=10**6)
+    assert is_unchanged(FORMAT, good, event, event, good, max_event_bytes=10**6)
     for before in ([], [sse("x")], [sse({"type": "RUN_STARTED"})]):
         merger = Merger(formats.auto, flush_on=("x",), max_event_bytes=10**6)
-        assert fed(merger, [*before, event, event]) == b"".join([*before, event, event])
+        assert feed(merger, [*before, event, event]) == b"".join([*before, event, event])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_byte_order_mark_comes_first_and_once() -> None:
 )
 def test_an_id_that_is_none_does_not_count(first: str, last: str) -> None:
     """The reader keeps the one from before: it has to come through."""
-    assert is_left(FORMAT, sse({"delta": "a"}, first), sse({"delta": "b"}, last))
+    assert is_unchanged(FORMAT, sse({"delta": "a"}, first), sse({"delta": "b"}, last))
 
 
 def test_ids_without_a_value_are_ids() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sse_batching import formats
-from tests.merging.merged import is_left, merged, sse, typed
+from tests.merging.merged import is_unchanged, merged, sse, typed
 
 RESPONSES = formats.openai_responses
 
@@ -42,7 +42,7 @@ def test_deltas_are_merged(kind: str) -> None:
 def test_tags_and_blanks_stand_alone_in_text_only(kind: str) -> None:
     """Input of tools is not read by people."""
     events = [event(kind, value) for value in ("\n", "<think>", "a")]
-    assert is_left(RESPONSES, *events) is (kind in TEXTS)
+    assert is_unchanged(RESPONSES, *events) is (kind in TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,15 @@ def test_tags_and_blanks_stand_alone_in_text_only(kind: str) -> None:
 )
 def test_other_deltas_are_left(kind: str, delta: object) -> None:
     """Base64 with its padding cannot be joined; what is not known may be set, and not added to."""
-    assert is_left(RESPONSES, *[event(kind, delta)] * 2)
+    assert is_unchanged(RESPONSES, *[event(kind, delta)] * 2)
 
 
 @pytest.mark.parametrize("kind", ["done", "added"])
 def test_an_event_that_is_no_delta_is_left(kind: str) -> None:
     """Though it has a text in the place of one."""
-    assert is_left(RESPONSES, *[typed({"type": f"response.output_text.{kind}", "delta": "a"})] * 2)
+    assert is_unchanged(
+        RESPONSES, *[typed({"type": f"response.output_text.{kind}", "delta": "a"})] * 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,14 +73,14 @@ def test_an_event_that_is_no_delta_is_left(kind: str) -> None:
 )
 def test_deltas_of_different_items_are_left(key: str) -> None:
     """Whichever of the keys differs."""
-    assert is_left(
+    assert is_unchanged(
         RESPONSES, event("output_text", "a", **{key: 1}), event("output_text", "b", **{key: 2})
     )
 
 
 def test_deltas_of_different_types_are_left() -> None:
     """A refusal is no text."""
-    assert is_left(RESPONSES, event("output_text", "a"), event("refusal", "b"))
+    assert is_unchanged(RESPONSES, event("output_text", "a"), event("refusal", "b"))
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before-the-delta", "behind-it"])
@@ -95,7 +97,7 @@ def test_the_merged_event_has_the_last_number(before: bool) -> None:
 
 def test_a_number_in_one_of_two_forbids() -> None:
     """A server that numbers its events numbers all of them."""
-    assert is_left(RESPONSES, text("a"), text("b", sequence_number=7))
+    assert is_unchanged(RESPONSES, text("a"), text("b", sequence_number=7))
 
 
 def test_of_the_obfuscation_the_last_counts() -> None:
@@ -113,8 +115,8 @@ def test_logprobs_are_joined(values: tuple[list[int], list[int]]) -> None:
 
 def test_logprobs_are_not_joined_with_null() -> None:
     """Nor with none at all."""
-    assert is_left(RESPONSES, text("a", logprobs=None), text("b", logprobs=[]))
-    assert is_left(RESPONSES, text("a"), text("b", logprobs=[]))
+    assert is_unchanged(RESPONSES, text("a", logprobs=None), text("b", logprobs=[]))
+    assert is_unchanged(RESPONSES, text("a"), text("b", logprobs=[]))
 
 
 def test_what_the_answer_consists_of_is_left() -> None:

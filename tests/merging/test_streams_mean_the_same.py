@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
 from tests.merging.flushing import flushed
-from tests.merging.generators import FORMATS, cuts, streams, whole
+from tests.merging.generators import FORMATS, cuts, streams, uncut
 from tests.merging.reference import accumulate
 
 EXAMPLES: Final = int(os.environ.get("SSE_BATCHING_EXAMPLES", "25"))
@@ -33,7 +33,7 @@ def test_a_reader_cannot_tell(format: str, data: st.DataObject) -> None:
     """But by the number of events. So order is kept, and only neighbours are merged."""
     events = data.draw(streams(format))
     body = b"".join(events)
-    chunks = data.draw(st.one_of(whole(events), cuts(body)))
+    chunks = data.draw(st.one_of(uncut(events), cuts(body)))
     flushes = data.draw(
         st.lists(st.booleans(), min_size=len(chunks), max_size=len(chunks), unique=False)
     )

@@ -5,7 +5,7 @@ def test_something(events: list[bytes]) -> None: ...
 
 body = data.draw(streams("gemini").map(b"".join))
 chunks = data.draw(cuts(body))  # as a network cuts it
-chunks = data.draw(whole(events))  # as an app sends it
+chunks = data.draw(uncut(events))  # as an app sends it
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.merging.generators import openai, providers, ui
-from tests.merging.generators.cutting import cuts, whole
+from tests.merging.generators.cutting import cuts, uncut
 from tests.merging.generators.writer import (
     BROWSERS,
     GOOGLE,
@@ -27,7 +27,7 @@ from tests.merging.generators.writer import (
     Writer,
 )
 
-__all__ = ["FORMATS", "cuts", "streams", "whole"]
+__all__ = ["FORMATS", "cuts", "streams", "uncut"]
 
 WRITERS: Final[Mapping[str, tuple[Callable[[Writer], None], Habits]]] = {
     "openai_chat": (openai.chat, STRICT),

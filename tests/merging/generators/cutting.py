@@ -12,7 +12,7 @@ def _cut(body: bytes, places: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(edges)]
 
 
-def _tender(body: bytes) -> list[int]:
+def _fragile_places(body: bytes) -> list[int]:
     """The places inside a character, a line end, a block's end."""
     inside = (index for index in range(1, len(body)) if body[index] & 0xC0 == 0x80)
     ends = (index for index in range(1, len(body)) if body[index] in b"\r\n")
@@ -24,12 +24,12 @@ def cuts(body: bytes) -> st.SearchStrategy[list[bytes]]:
     if len(body) < 2:
         return st.just([body] if body else [])
     anywhere = st.integers(1, len(body) - 1)
-    tender = _tender(body)
-    place = st.one_of(anywhere, st.sampled_from(tender)) if tender else anywhere
+    fragile = _fragile_places(body)
+    place = st.one_of(anywhere, st.sampled_from(fragile)) if fragile else anywhere
     return st.lists(place, max_size=40).map(lambda places: _cut(body, places))
 
 
-def whole(events: list[bytes]) -> st.SearchStrategy[list[bytes]]:
+def uncut(events: list[bytes]) -> st.SearchStrategy[list[bytes]]:
     """The events in chunks of one or more, none of them cut."""
     sizes = st.lists(st.integers(1, 8), min_size=len(events), max_size=len(events))
 
