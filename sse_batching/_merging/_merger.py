@@ -122,7 +122,7 @@ class Merger:
     def add(self, chunk: bytes) -> bool:
         """Add a chunk. Return True if what is ready now must not wait."""
         templates = self._templates
-        # Fast path: the chunk is one more event of the current run, or begins another one like it.
+        # Fast path: the chunk is one more event of the current run, or of its template.
         if templates and self._place is _BETWEEN_BLOCKS:
             template = templates[0]
             if (
