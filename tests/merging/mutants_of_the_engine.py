@@ -1,4 +1,4 @@
-"""Mutants of the engine: file, and for each rule that is broken what is changed to what."""
+"""Mutants of the engine: for each file, the broken rule, the old text and the new text."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "",
         ),
         (
-            "other literals forbid",
+            "other literals forbid merging",
             "            and self._literals == other._literals\n",
             "",
         ),
         (
-            "other kinds of parts forbid",
+            "other kinds of parts forbid merging",
             "            and self._kinds == other._kinds\n",
             "",
         ),
@@ -238,7 +238,7 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "if self.mode is not Mode.MERGING or not event.plain:",
             "if self.mode is not Mode.MERGING:",
         ),
-        ("JSON in several lines is left", "if len(event.data) != 1:", "if not event.data:"),
+        ("JSON in several lines is not merged", "if len(event.data) != 1:", "if not event.data:"),
         (
             "after stop nothing is merged",
             "        self._templates = []\n        self.mode",

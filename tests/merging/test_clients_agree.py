@@ -1,6 +1,6 @@
-"""For the official clients a stream is the same, merged or not: whatever the cuts and the flushes.
+"""The official clients end up with the same result, merged or not, for any chunks and flushes.
 
-The project's own streams, and the recorded ones where they are at hand.
+The streams are the fixtures, and recorded streams if there are any.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ JAVASCRIPT: Final = (
 
 @pytest.mark.parametrize(("client", "path"), [*fixtures(*PYTHON), *recorded(*PYTHON)])
 def test_python_clients_end_up_with_the_same(client: str, path: Path) -> None:
-    """What the SDK hands out and adds up, is equal."""
+    """The events and the accumulated result of each Python SDK are equal."""
     body = path.read_bytes()
     expected = clients.final(client, body)
     for merged in merged_each_way(body, lines=client == "ollama", seed=path.name):
@@ -50,7 +50,7 @@ def test_python_clients_end_up_with_the_same(client: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("client", "path"), [*fixtures(*JAVASCRIPT), *recorded(*JAVASCRIPT)])
 def test_javascript_clients_end_up_with_the_same(client: str, path: Path) -> None:
-    """So is what the SDKs do under Node; AG-UI's verifier, too, is content as it was before."""
+    """The results of the SDKs under Node are equal, also those of AG-UI's verifier."""
     body = path.read_bytes()
     expected, *found = javascript.final(
         client, [body, *merged_each_way(body, lines=False, seed=path.name)]
@@ -61,7 +61,7 @@ def test_javascript_clients_end_up_with_the_same(client: str, path: Path) -> Non
 
 @pytest.mark.parametrize("fixture", sorted(REPEATED_ROLE))
 def test_python_clients_know_no_difference_but_repeated_roles(fixture: str) -> None:
-    """Which they make one long word of, merged or not: so that format has to be asked for."""
+    """Repeated roles become one long word, merged or not, so this format has to be asked for."""
     body = (FIXTURES / f"{fixture}.sse").read_bytes()
     expected = clients.final("openai-chat", body)
     known = [formats.openai_chat_repeated_role]
@@ -71,7 +71,7 @@ def test_python_clients_know_no_difference_but_repeated_roles(fixture: str) -> N
 
 
 def test_something_is_merged() -> None:
-    """Or all of this would say nothing: each fixture gets shorter, if it has what may be merged."""
+    """Merging makes each fixture shorter. Otherwise the other tests here would prove nothing."""
     shorter = {
         path.stem
         for path in FIXTURES.iterdir()
