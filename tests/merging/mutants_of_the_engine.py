@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
-    "_framing.py": [
+    "_sse.py": [
         ("a CRLF is one line end", r'rb"(?:\r\n|\n|\r(?!\n))"', r'rb"(?:\r\n|\n|\r)"'),
         (
             "a blank line may come in two chunks",
@@ -294,34 +294,38 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "not kind",
         ),
     ],
-    "_coalescing.py": [
-        ("what is urgent is due", "return urgent or size", "return size"),
+    "_buffer.py": [
         (
-            "what joins may be urgent",
-            "return self._merger.add(chunk)",
-            "self._merger.add(chunk)\n        return False",
+            "an urgent event makes its batch due",
+            "        if self._merger.add(chunk):\n            self._make_due(now)",
+            "        self._merger.add(chunk)",
         ),
         (
             "half an event waits no longer than any chunk",
             "self._merger.release()",
             "pass",
         ),
+        (
+            "on the fast path events are merged",
+            "            self._merge(chunk, now)\n        return True",
+            "            self._chunks.append(chunk)\n        return True",
+        ),
     ],
-    "_stream.py": [
+    "_response.py": [
         (
-            "batching that is off merges nothing",
-            "if not batching:\n            self.coalescer.stop_merging()",
-            "if not batching:\n            pass",
+            "without batching nothing is merged from the start",
+            "if not self._batching:\n            self.buffer.stop_merging()",
+            "if not self._batching:\n            pass",
         ),
         (
-            "what is not looked into ends the merging",
-            "self.coalescer.stop_merging()  # what",
-            "pass  # what",
+            "when batching is switched off, merging ends",
+            "if not options.batching:\n            self.buffer.stop_merging()",
+            "if not options.batching:\n            pass",
         ),
         (
-            "what joins may be urgent",
-            "if coalescer.join(body, size, now):",
-            "if coalescer.join(body, size, now) and False:",
+            "a message that is not a chunk ends the merging",
+            "self.buffer.stop_merging()  # the message",
+            "pass  # the message",
         ),
     ],
     "_options.py": [

@@ -49,7 +49,7 @@ def writes(talk: Conversation) -> list[tuple[float, bytes]]:
     return [(round(at, 6), body) for at, body in times(talk)]
 
 
-# When events go out.
+# When events go out. A batch waits as long as its burst is old: a delta at 0.125 is due at 0.25.
 
 
 async def test_the_deltas_of_a_batch_are_one_event() -> None:
@@ -58,10 +58,10 @@ async def test_the_deltas_of_a_batch_are_one_event() -> None:
     There are as few writes as without merging.
     """
     app = emitting(
-        OPENER, 0.125, delta("a"), delta("b"), 0.125, delta("c"), 0.25, delta("d"), delta("e")
+        OPENER, 0.125, delta("a"), delta("b"), 0.0625, delta("c"), 0.1875, delta("d"), delta("e")
     )
     talk = await converse(merging(app))
-    assert writes(talk) == [(0, OPENER), (0.375, delta("abc"))]
+    assert writes(talk) == [(0, OPENER), (0.25, delta("abc"))]
     assert talk.bodies[-1] == delta("de")
 
 
@@ -77,7 +77,7 @@ async def test_an_event_that_is_no_delta_takes_along_what_is_pending() -> None:
     app = emitting(OPENER, MOMENT, delta("a"), delta("b"), DONE, MOMENT, delta("c"), 1.0)
     talk = await converse(merging(app))
     assert [body for _, body in writes(talk)] == [OPENER, delta("ab") + DONE, delta("c")]
-    assert [at for at, _ in writes(talk)] == [0, MOMENT, 2 * MOMENT + DELAY]
+    assert [at for at, _ in writes(talk)] == [0, MOMENT, 4 * MOMENT]
 
 
 async def test_an_event_that_is_no_delta_does_not_wait_though_nothing_is_pending() -> None:
@@ -95,7 +95,7 @@ async def test_a_delta_that_comes_alone_is_not_held_for_a_successor() -> None:
 async def test_an_event_of_an_unknown_stream_waits_as_ever() -> None:
     """Without a known format, events wait as without merging."""
     app = emitting(sse("1"), 0.125, sse("2"), sse("3"), 1.0)
-    assert writes(await converse(merging(app))) == [(0, sse("1")), (0.375, sse("2") + sse("3"))]
+    assert writes(await converse(merging(app))) == [(0, sse("1")), (0.25, sse("2") + sse("3"))]
 
 
 @pytest.mark.parametrize("merge", ["auto", None])
@@ -110,8 +110,8 @@ async def test_an_event_can_be_named_that_must_not_wait(merge: Any) -> None:
 async def test_an_event_that_comes_in_two_chunks_is_merged_as_any_other() -> None:
     """An event in two chunks is merged if both come before the batch is due."""
     event = delta("b")
-    app = emitting(OPENER, 0.125, delta("a"), event[:9], 0.125, event[9:], 1.0)
-    assert writes(await converse(merging(app))) == [(0, OPENER), (0.375, delta("ab"))]
+    app = emitting(OPENER, 0.125, delta("a"), event[:9], 0.0625, event[9:], 1.0)
+    assert writes(await converse(merging(app))) == [(0, OPENER), (0.25, delta("ab"))]
 
 
 async def test_half_an_event_waits_no_longer_than_any_chunk() -> None:
@@ -122,7 +122,7 @@ async def test_half_an_event_waits_no_longer_than_any_chunk() -> None:
     talk = await converse(merging(app, on_close=reports.append))
     assert writes(talk) == [
         (0, OPENER),
-        (0.375, delta("ab") + event[:9]),
+        (0.25, delta("ab") + event[:9]),
         (0.625, event[9:] + done),
     ]
     assert reports[0].bytes_in == len(OPENER + delta("a") + delta("b") + event + done)
