@@ -104,8 +104,9 @@ class JSONTemplate:
         self._text = text
         self.never_merges = never_merges
         self.urgent = False
-        # What was before and after the delta of the last event. In some streams this is the same
-        # for many events. In others it never is: then `_prefix` becomes None.
+        # Cache: the bytes before and after the delta of an earlier event. To compare them is faster
+        # than to match the pattern. In some streams they are the same for many events. In others
+        # they differ in every event: `_prefix` is None then.
         self._prefix: bytes | None = b""
         self._suffix = b""
         self._prefix_hit = True
