@@ -123,8 +123,6 @@ class JSONTemplate:
             isinstance(other, JSONTemplate)
             and self._literals == other._literals
             and self._kinds == other._kinds
-            and self._text is other._text
-            and self.never_merges is other.never_merges
         )
 
     def add(self, block: bytes, parts: Parts | None = None) -> bool:

@@ -103,11 +103,6 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("no tag comes of merging", "return len(together) < LONGEST_TAG and", "return False and"),
         ("tags may be escaped", r' or b"\\u" in body', ""),
         (
-            "text that is not merged is not merged with text that is",
-            "            and self.never_merges is other.never_merges\n",
-            "",
-        ),
-        (
             "other literals forbid merging",
             "            and self._literals == other._literals\n",
             "",
@@ -116,11 +111,6 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "other kinds of parts forbid merging",
             "            and self._kinds == other._kinds\n",
             "",
-        ),
-        (
-            "a part that is not empty any more is found",
-            "            self._pattern = Pattern(self._literals, self._kinds, folded)",
-            "            pass",
         ),
         (
             "the last event is the one that stays",

@@ -100,6 +100,7 @@ def test_more_keys_than_are_remembered_are_merged() -> None:
         pytest.param(delta("a", n=1), delta("b"), id="a-missing-last-value"),
         pytest.param(delta("a"), delta("b", n=1), id="a-new-last-value"),
         pytest.param(delta("a", n=1), delta("b", n="1"), id="a-last-value-of-another-kind"),
+        pytest.param(delta("a", n=1), delta("b", n=None), id="a-last-value-that-becomes-null"),
         pytest.param(delta("a", list=[]), delta("b"), id="a-missing-array"),
         pytest.param(delta("a", list=None), delta("b", list=[1]), id="null-and-an-array"),
         pytest.param(delta("a", list=[1]), delta("b", list=None), id="an-array-and-null"),
