@@ -1,7 +1,8 @@
-"""Merging: the adjacent text deltas of a batch become one event.
+"""Merging: adjacent text deltas of a batch become one event.
 
-`Merger` takes the bytes of a stream, and gives them back with fewer events. What may be merged is
-said by formats (`sse_batching.formats`), whose delta events are described by rules, as data.
+`Merger` takes the bytes of a stream and returns them with fewer events. Formats
+(`sse_batching.formats`) decide which events may be merged. Most formats describe their delta events
+by rules, which are data.
 """
 
 from ._formats import Format, JSONFormat

@@ -1,4 +1,4 @@
-"""What a format is: how to know it, and which of its events may be merged."""
+"""Formats: how to recognise the format of a stream, and which of its events may be merged."""
 
 from __future__ import annotations
 
@@ -7,54 +7,56 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from .._sse import Event
-from ._learning import delta_by
 from ._rules import Rule
-from ._runs import Delta
+from ._template import Delta, read_delta
 
 
 @runtime_checkable
 class Format(Protocol):
-    """One way of streaming text in events."""
+    """A way of streaming text in events."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A name for people to read."""
 
     @property
     def header(self) -> bytes | None:
-        """A header that only responses of this format have, and without which none is of it."""
+        """A header that every response in this format has, and no other. None: no such header."""
 
     @property
     def get_is_replay(self) -> bool:
-        """Whether the answer to a GET tells again what was told before, for clients that skip a
-        part of it by its numbers: then it is not merged."""
+        """True if the response to a GET is a replay: it is not merged then, because clients skip a
+        part of a replay by the numbers of its events."""
 
     @property
     def exclusive(self) -> bool:
-        """Whether a stream of it has no events of other such formats."""
+        """True if a stream in this format has no events in other exclusive formats."""
 
     @property
     def mark(self) -> bytes:
-        """What is in the bytes of every event that `read` may know; others need not be parsed."""
+        """Bytes that are in every event that `read` may return. Other events are not parsed."""
 
     def recognises(self, event: Event, value: Any) -> bool:
-        """Whether the event, whose data is this value, is of this format; to merge or not."""
+        """Return True if the event, whose data has this value, is in this format."""
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        """The event as one to merge, or as text that may not be; None: it is neither."""
+        """Return the event as a delta, which may have a template that never merges.
+
+        Return None if the event is no text delta: it must not wait then.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class JSONFormat:
-    """A format of events with JSON objects as their data, known by what any of them says."""
+    """A format of events with JSON objects as their data."""
 
     name: str
     recognise: Callable[[Mapping[str, Any]], bool]
-    """Whether an event with this object as its data is of this format."""
+    """Return True if an event whose data is this object is in this format."""
     rules: tuple[Rule, ...]
-    """The kinds of its delta events; the first that allows an event counts."""
+    """The kinds of delta events. The first rule that merges an event counts."""
     mark: bytes = b""
-    """What is in the bytes of every delta event: others need not be parsed."""
+    """Bytes that are in every delta event. Other events are not parsed."""
     header: bytes | None = None
     get_is_replay: bool = False
     exclusive: ClassVar[bool] = True
@@ -66,4 +68,4 @@ class JSONFormat:
         return isinstance(value, dict) and self.recognise(value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return delta_by(self.rules, event, value)
+        return read_delta(self.rules, event, value)

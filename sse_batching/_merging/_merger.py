@@ -1,11 +1,10 @@
-"""Chunks in, fewer events out: what of a stream may be merged, and what must not wait."""
+"""The merger of one stream: chunks go in, fewer events come out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from enum import Enum, auto
-from functools import partial
 from typing import Any, Final
 
 from .._sse import (
@@ -18,49 +17,67 @@ from .._sse import (
     read_line,
 )
 from ._formats import Format
-from ._runs import Delta, Run
+from ._pattern import Parts
+from ._template import Delta, Template
 from ._values import MISSING
 
-STRANGERS: Final = 16
-"""So many events of no known format, and none of one: the stream is left alone."""
+GIVE_UP_AFTER_UNKNOWN: Final = 16
+"""Give up after this many events at the start of a stream, if none of them has a known format."""
 
-LONERS: Final = 64
-"""So many deltas one after another, each unlike all before it: nothing will be merged here."""
+GIVE_UP_AFTER_UNMERGED: Final = 64
+"""Give up after this many deltas in a row, if none of them has a template that is known by then."""
 
-KNOWN_RUNS: Final = 4
-"""How many kinds of deltas are tried before an event is parsed: several keys may take turns."""
+KNOWN_TEMPLATES: Final = 4
+"""Templates to keep. Several are needed where deltas of different kinds alternate: an event is
+compared with each template before it is parsed."""
 
 
-class State(Enum):
-    """What is known about the stream."""
+class Mode(Enum):
+    """What the merger does with events."""
 
-    LOOKING = auto()
-    """Which format it is, if any, is yet to be seen."""
+    DETECTING = auto()
+    """It reads events to detect the format of the stream."""
     MERGING = auto()
+    """It merges deltas. The format is known."""
     WATCHING = auto()
-    """It is none to merge. Its events are looked at, for those that must not wait."""
-    PASSING = auto()
-    """Nothing is looked at any more."""
+    """It merges nothing, and reads events only to find those named in `flush_on`."""
+    PASSTHROUGH = auto()
+    """It reads nothing any more."""
 
 
 class Place(Enum):
     """Where in the stream the next byte is."""
 
-    BETWEEN = auto()
+    BETWEEN_BLOCKS = auto()
     """At the beginning of a block."""
-    WITHIN = auto()
-    """In a block whose first bytes are held."""
-    REST = auto()
-    """In a block whose first bytes are out already: no event is to be made of the rest."""
+    IN_BLOCK = auto()
+    """Inside a block whose first bytes are held."""
+    IN_TORN_BLOCK = auto()
+    """Inside a block whose first bytes have been released. The remaining bytes look like a block,
+    but are not read as an event: they would mean something else without the first bytes."""
+
+
+# CPython 3.11 takes longer to look up a member of an enum than to compare it.
+_BETWEEN_BLOCKS: Final = Place.BETWEEN_BLOCKS
 
 
 class Merger:
-    """Takes the chunks of one stream, and gives them back with adjacent deltas merged.
+    """Takes the chunks of one stream, and returns them with adjacent deltas merged.
 
-    What is not understood comes out as it went in, and in its place; the first event always does.
-    A block that is not complete is held until it is, or until `release`. Nothing is ever raised.
+    The first event, and whatever is not understood, comes out unchanged and in its place. A block
+    that is not complete is held until the rest of it arrives, or until `release`. No method raises
+    an exception.
 
-    Pure: the caller decides when to `take`.
+    A merger knows no clock and does no I/O: the caller decides when to `take`.
+
+    Args:
+        formats: the formats to detect. Without any, nothing is merged.
+        flush_on: the events that must not wait, by the name in their `event` field, or by the
+            member `type` of their data.
+        max_merged_bytes: the largest size of a merged event.
+        max_event_bytes: an event of this size or more passes through. If it is not complete, the
+            merging ends, because the event would have to be held.
+        lines: True for newline-delimited JSON, False for an event stream.
     """
 
     def __init__(
@@ -72,178 +89,198 @@ class Merger:
         max_event_bytes: int = 65_536,
         lines: bool = False,
     ) -> None:
-        self.state = State.LOOKING if formats else State.WATCHING
+        self.mode = Mode.DETECTING if formats else Mode.WATCHING
         self._formats = tuple(formats)
         self._flush_on = frozenset(flush_on)
         self._max_merged_bytes = max_merged_bytes
         self._max_event_bytes = max_event_bytes
         self._splitter: Splitter = LineSplitter() if lines else EventSplitter()
         self._read = read_line if lines else read_first_event
-        self._runs: list[Run] = []  # for each kind of delta; only the first has something in it
+        self._templates: list[Template] = []
+        """The latest templates, the last used first. Only the first may have a run in it."""
         self._out: list[bytes] = []
-        self._begun = False  # whether an event has gone by
-        self._place = Place.BETWEEN
-        self._in_vain = 0  # events looked at since there was last something gained by it
+        """What is ready, except for the current run."""
+        self._has_begun = False
+        """True once the first event has passed."""
+        self._place = Place.BETWEEN_BLOCKS
+        self._wasted_reads = 0
+        """Events in a row that were read without any use: see the constants `GIVE_UP_AFTER_...`."""
 
     @property
-    def _passing(self) -> bool:
-        return self.state is State.PASSING
+    def _passes_through(self) -> bool:
+        return self.mode is Mode.PASSTHROUGH
 
     @property
     def held(self) -> int:
-        """Bytes of a block that is not complete."""
+        """Bytes of the block that is not complete."""
         return self._splitter.held
 
     @property
-    def _pending(self) -> bool:
-        return bool(self._runs) and self._runs[0].size > 0
+    def _has_run(self) -> bool:
+        return bool(self._templates) and self._templates[0].size > 0
 
     def add(self, chunk: bytes) -> bool:
-        """Take a chunk. True if what is ready now must not wait."""
-        runs = self._runs
-        # The usual case: a chunk that is one more of the same.
-        if runs and self._place is Place.BETWEEN:
-            run = runs[0]
-            if run.size + len(chunk) <= self._max_merged_bytes and run.add(chunk):
-                self._in_vain = 0
-                return run.urgent
-        if self._passing:
-            self._pass(chunk)
+        """Add a chunk. Return True if what is ready now must not wait."""
+        templates = self._templates
+        # Fast path: the chunk is one more event of the current run, or of its template.
+        if templates and self._place is _BETWEEN_BLOCKS:
+            template = templates[0]
+            if (
+                not template.never_merges
+                and template.size + len(chunk) <= self._max_merged_bytes
+                and template.add(chunk)
+            ):
+                self._wasted_reads = 0
+                return template.urgent
+        if self._passes_through:
+            self._pass_through(chunk)
             return False
         urgent = False
         for block in self._splitter.feed(chunk):
             urgent |= self._add_block(block)
-        if self._passing or self.held >= self._max_event_bytes:
+        if self._passes_through or self.held >= self._max_event_bytes:
             self.stop()
-        if self._place is not Place.REST:
-            self._place = Place.WITHIN if self.held else Place.BETWEEN
+        if self._place is not Place.IN_TORN_BLOCK:
+            self._place = Place.IN_BLOCK if self.held else Place.BETWEEN_BLOCKS
         return urgent
 
     def take(self) -> bytes:
-        """All that is ready, merged."""
-        if self._pending and not self._out:
-            return self._runs[0].take()
+        """Return all that is ready, and end the current run."""
+        if self._has_run and not self._out:
+            return self._templates[0].take()
         self._end_run()
         out, self._out = self._out, []
         return b"".join(out)
 
     def release(self) -> None:
-        """Make ready what is held, too."""
+        """Make the held bytes ready, too."""
         if held := self._splitter.release():
-            self._pass(held)
-            self._place = Place.REST if held.strip(b"\r\n") else Place.BETWEEN
+            self._pass_through(held)
+            self._place = Place.IN_TORN_BLOCK if held.strip(b"\r\n") else Place.BETWEEN_BLOCKS
 
     def stop(self) -> None:
-        """From here on all passes as it is, and unseen."""
+        """End the merging: from now on all chunks pass through unchanged, and are not read."""
         self.release()
         self._end_run()
-        self._runs = []
-        self.state = State.PASSING
+        self._templates = []
+        self.mode = Mode.PASSTHROUGH
 
-    # One block.
+    # Blocks. These methods return True if what is ready must not wait.
 
     def _add_block(self, block: bytes) -> bool:
-        """True if it must not wait."""
-        if self._place is Place.REST:
-            self._place = Place.BETWEEN
-            self._pass(block)
+        if self._place is Place.IN_TORN_BLOCK:
+            self._place = Place.BETWEEN_BLOCKS
+            self._pass_through(block)
             return False
-        for run in self._runs:
-            if self._join(run, run.add, block):
-                self._in_vain = 0
-                return run.urgent
-        if self._passing:
-            self._pass(block)
+        for template in self._templates:
+            if self._add_to(template, block):
+                self._wasted_reads = 0
+                return template.urgent
+        if self._passes_through:
+            self._pass_through(block)
             return False
-        merging = self.state is State.MERGING
-        event = self._read(block) if self._is_of_interest(block) else None
+        merging = self.mode is Mode.MERGING
+        event = self._read(block) if self._must_be_read(block) else None
         if self._read is read_first_event:
             self._read = read_event
-        if event is None:  # a comment, say
-            self._pass(block)
+        if event is None:  # for example a comment
+            self._pass_through(block)
             return merging
         return self._add_event(event)
 
-    def _is_of_interest(self, block: bytes) -> bool:
-        """Whether it has to be parsed to see what it is."""
+    def _must_be_read(self, block: bytes) -> bool:
+        """Return True if the block may be an event that matters: only parsing it can tell."""
         if len(block) > self._max_event_bytes:
             return False
-        return self.state is not State.MERGING or any(f.mark in block for f in self._formats)
+        return self.mode is not Mode.MERGING or any(f.mark in block for f in self._formats)
 
     def _add_event(self, event: Event) -> bool:
-        value = _value(event)
+        value = _json_value(event)
         names = {event.name or "message"}
         if isinstance(value, dict) and isinstance(kind := value.get("type"), str):
             names.add(kind)
         urgent = not names.isdisjoint(self._flush_on)
-        first, self._begun = not self._begun, True
-        self._recognise(event, value)
-        delta = None if first else self._delta(event, value)
+        first, self._has_begun = not self._has_begun, True
+        self._detect_format(event, value)
+        delta = None if first else self._read_delta(event, value)
         if delta is None:
-            self._pass(event.block)
-            if self.state is State.MERGING:
-                self._in_vain = 0
+            self._pass_through(event.block)
+            if self.mode is Mode.MERGING:
+                self._wasted_reads = 0
                 return True
             return urgent or first
-        run = next((known for known in self._runs if known == delta.run), delta.run)
-        run.urgent = urgent
-        self._in_vain = self._in_vain + 1 if run is delta.run else 0
-        if self._in_vain == LONERS:
+        learned = delta.template
+        template = next((known for known in self._templates if known.accepts(learned)), learned)
+        template.urgent = urgent
+        self._wasted_reads = self._wasted_reads + 1 if template is learned else 0
+        if self._wasted_reads == GIVE_UP_AFTER_UNMERGED:
             self._give_up()
-        if not self._join(run, partial(run.add_known, parts=delta.parts), event.block):
-            self._pass(event.block)
+        if not self._add_to(template, event.block, delta.parts):
+            self._pass_through(event.block)
         return urgent
 
-    def _recognise(self, event: Event, value: Any) -> None:
-        """See which format the stream is of, from its events."""
-        if self.state is not State.LOOKING:
+    # Formats.
+
+    def _detect_format(self, event: Event, value: Any) -> None:
+        """Begin to merge if the event, whose data has this value, is in a known format."""
+        if self.mode is not Mode.DETECTING:
             return
         known = [format for format in self._formats if _recognises(format, event, value)]
         if known:
-            self.state = State.MERGING
-            self._in_vain = 0
+            self.mode = Mode.MERGING
+            self._wasted_reads = 0
             if any(format.exclusive for format in known):
                 self._formats = tuple(f for f in self._formats if not f.exclusive or f in known)
             return
-        self._in_vain += 1
-        if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats):
+        self._wasted_reads += 1
+        if self._wasted_reads == GIVE_UP_AFTER_UNKNOWN and all(
+            format.exclusive for format in self._formats
+        ):
             self._give_up()
 
     def _give_up(self) -> None:
+        """Look for no format any more."""
         self._formats = ()
-        self.state = State.WATCHING if self._flush_on else State.PASSING
+        self.mode = Mode.WATCHING if self._flush_on else Mode.PASSTHROUGH
 
-    def _delta(self, event: Event, value: Any) -> Delta | None:
-        if self.state is not State.MERGING or not event.plain:
+    def _read_delta(self, event: Event, value: Any) -> Delta | None:
+        """Return the event as a delta of the first format that merges it, or else of any format."""
+        if self.mode is not Mode.MERGING or not event.plain:
             return None
         deltas = [delta for format in self._formats if (delta := _read(format, event, value))]
-        return next((delta for delta in deltas if not delta.run.alone), next(iter(deltas), None))
+        mergeable = (delta for delta in deltas if not delta.template.never_merges)
+        return next(mergeable, next(iter(deltas), None))
 
-    # The run.
+    # The current run.
 
-    def _join(self, run: Run, add: Callable[[bytes], bool], block: bytes) -> bool:
-        """Add an event to this run, if it may be in it. It is the first run then."""
-        first = bool(self._runs) and self._runs[0] is run
-        if first and (run.alone or run.size + len(block) > self._max_merged_bytes):
+    def _add_to(self, template: Template, block: bytes, parts: Parts | None = None) -> bool:
+        """Add an event to the run of this template. Return False if the template does not take it.
+
+        If the current run has another template, the current run ends.
+        """
+        first = bool(self._templates) and self._templates[0] is template
+        is_full = template.size + len(block) > self._max_merged_bytes
+        if first and (template.never_merges or is_full):
             self._end_run()
-        if not add(block):
+        if not template.add(block, parts):
             return False
         if not first:
             self._end_run()
-            self._runs = [run, *(other for other in self._runs if other is not run)][:KNOWN_RUNS]
+            others = [other for other in self._templates if other is not template]
+            self._templates = [template, *others][:KNOWN_TEMPLATES]
         return True
 
     def _end_run(self) -> None:
-        if self._pending:
-            self._out.append(self._runs[0].take())
+        if self._has_run:
+            self._out.append(self._templates[0].take())
 
-    def _pass(self, block: bytes) -> None:
+    def _pass_through(self, block: bytes) -> None:
         self._end_run()
         self._out.append(block)
 
 
-def _value(event: Event) -> Any:
-    """The JSON value of its data, or `MISSING`."""
+def _json_value(event: Event) -> Any:
+    """Return the value of the event's data, or `MISSING` if the data is not one line of JSON."""
     if len(event.data) != 1:
         return MISSING
     try:
@@ -253,8 +290,9 @@ def _value(event: Event) -> Any:
         return MISSING
 
 
-# No format may raise into the app: where it does not know what to make of an event, the event is
-# not of it. (A deeply nested one may raise `RecursionError`, though it could just be parsed.)
+# An exception in a format would be raised by the app's `send`. So an event that makes a format
+# raise counts as an event that is not in this format. (Deeply nested data may raise
+# `RecursionError` here, although it has just been parsed.)
 
 
 def _recognises(format: Format, event: Event, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What kinds of delta events there are, said as data."""
+"""Rules: kinds of delta events, described as data."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .._sse import Event
-from ._values import MISSING, Path, find, parse_path, says_nothing
+from ._values import MISSING, Path, find, is_empty, parse_path
 
 
 class Paths(NamedTuple):
-    """The paths of a rule, by its fields."""
+    """The fields of a `Rule`, with their paths parsed."""
 
     delta: Path
     where: tuple[tuple[Path, Any], ...]
@@ -26,36 +26,41 @@ class Paths(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One kind of delta event: which events are of it, and what may differ between two that merge.
+    """A kind of delta event: how to know one, and what may differ between two that are merged.
 
-    Paths are written as `choices.0.delta.content`. Whatever is not named here has to be equal, byte
-    for byte: what is not known is never merged away.
+    Paths are written as `choices.0.delta.content`. Two events are merged only if they are equal,
+    byte for byte, except for the values that `delta`, `last` and `join` name, the value of the `id`
+    line, and the spaces before the last brace. So a member that the rule does not know is never
+    lost.
+
+    *Empty* means missing, null, or an empty string, array or object.
     """
 
     delta: str
-    """The string that is added to, event by event."""
+    """The path of the string that is joined."""
     event: str | None = None
-    """What the `event` field has to say; None: anything, or nothing."""
+    """The value of the `event` field. Empty: the event has no name. None: any name, or none."""
     where: Mapping[str, Any] = field(default_factory=dict)
-    """Values that have to be there; of a set, one."""
+    """Values that have to be at these paths. Of a frozenset, any one of its strings."""
     present: Collection[str] = ()
-    """What has to be there, whatever it is."""
+    """Paths that have to exist, with any value."""
     ends: Collection[str] = ()
-    """What has to be missing, null or empty, or else it is no delta, and must not wait."""
+    """What has to be empty. Otherwise the event is no delta, and must not wait."""
     empty: Collection[str] = ()
-    """What has to be missing, null or empty, or else it is not merged."""
+    """What has to be empty. Otherwise the event may wait, but is not merged."""
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """In these objects all members but those named have to be missing, null or empty."""
+    """Objects with the names of the members that may be in them. Other members have to be empty."""
     single: Collection[str] = ()
-    """Arrays that have to have one element."""
+    """Arrays that must have exactly one element."""
     last: Collection[str] = ()
-    """What may differ: the last event's counts."""
+    """Values that may differ. The merged event has those of the last event."""
     join: Collection[str] = ()
-    """Arrays that are joined, as the delta is."""
+    """Arrays that may differ. Their elements are joined."""
     text: bool = True
-    """Whether the delta is text, for a reader. Clients may look for tags in it: see `JSONRun`."""
+    """True if the delta is text for a reader, and not for example the arguments of a tool. Clients
+    may look for tags in text: see `JSONTemplate._must_stay_separate`."""
     paths: Paths = field(init=False, repr=False, compare=False)
-    """All of the above, parsed."""
+    """The fields above, with their paths parsed."""
 
     def __post_init__(self) -> None:
         def parsed(paths: Iterable[str]) -> tuple[Path, ...]:
@@ -74,24 +79,24 @@ class Rule:
         )
         object.__setattr__(self, "paths", paths)
 
-    def tells(self, event: Event, value: Any) -> bool:
-        """Whether the event, whose data is this value, is of this kind, be it mergeable or not."""
+    def matches(self, event: Event, value: Any) -> bool:
+        """Return True if the event is of this kind, mergeable or not. `value`: that of its data."""
         paths = self.paths
         return (
             (self.event is None or event.name == self.event)
             and isinstance(find(value, paths.delta), str)
             and all(_is_one_of(find(value, path), wanted) for path, wanted in paths.where)
-            and all(says_nothing(find(value, path)) for path in paths.ends)
+            and all(is_empty(find(value, path)) for path in paths.ends)
         )
 
-    def allows(self, value: Any) -> bool:
-        """Whether one that is of this kind may be merged with others."""
+    def is_mergeable(self, value: Any) -> bool:
+        """Return True if an event of this kind, whose data has this value, may be merged."""
         paths = self.paths
         return (
             all(find(value, path) is not MISSING for path in paths.present)
-            and all(says_nothing(find(value, path)) for path in paths.empty)
-            and all(_has_one(find(value, path)) for path in paths.single)
-            and all(_has_only(find(value, path), names) for path, names in paths.only)
+            and all(is_empty(find(value, path)) for path in paths.empty)
+            and all(_has_one_element(find(value, path)) for path in paths.single)
+            and all(_has_only_members(find(value, path), names) for path, names in paths.only)
         )
 
 
@@ -101,11 +106,11 @@ def _is_one_of(value: Any, wanted: Any) -> bool:
     return type(value) is type(wanted) and bool(value == wanted)
 
 
-def _has_one(value: Any) -> bool:
+def _has_one_element(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 1
 
 
-def _has_only(value: Any, names: Collection[str]) -> bool:
+def _has_only_members(value: Any, names: Collection[str]) -> bool:
     return isinstance(value, dict) and all(
-        name in names or says_nothing(member) for name, member in value.items()
+        name in names or is_empty(member) for name, member in value.items()
     )

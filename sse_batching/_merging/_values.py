@@ -1,4 +1,4 @@
-"""Values in JSON, by path: what they are, and where their bytes are."""
+"""Values in JSON text: find a value by its path, and locate the value in the text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._sse import Span
 Path = tuple[str | int, ...]
 
 _DECODER: Final = json.JSONDecoder()
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_SPACES: Final = re.compile(r"[ \t\n\r]*")
 
 
 class _Missing:
@@ -21,18 +21,21 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""There is nothing at that path."""
+"""The value at a path that does not exist."""
 
 
 def parse_path(text: str) -> Path:
-    """`choices.0.delta.content`: names of members and numbers of elements. Empty: the whole."""
+    """Parse a path such as `choices.0.delta.content`: names of members and numbers of elements.
+
+    The empty path stands for the whole value.
+    """
     return tuple(
         int(step) if step.isascii() and step.isdigit() else step for step in text.split(".") if step
     )
 
 
 def find(value: Any, path: Path) -> Any:
-    """What is at that path, or `MISSING`."""
+    """Return the value at the path, or `MISSING`."""
     for step in path:
         if isinstance(step, int):
             if not isinstance(value, list) or step >= len(value):
@@ -47,40 +50,47 @@ def find(value: Any, path: Path) -> Any:
     return value
 
 
-def says_nothing(value: Any) -> bool:
-    """Whether it is missing, null or empty. Numbers and `false` do say something."""
+def is_empty(value: Any) -> bool:
+    """Return True if a value is missing, null, or an empty string, array or object.
+
+    Zero and `false` are not empty.
+    """
     return value is MISSING or value is None or (isinstance(value, str | list | dict) and not value)
 
 
 def locate(text: str, value: Any, paths: Collection[Path], offset: int) -> dict[Path, Span]:
-    """Where the values at these paths are in the JSON text that has this value; those that are
-    there.
+    """Return where the values at these paths are in a JSON text. Omit paths that do not exist.
 
-    A string is located without its quotes. `offset` is added to all.
+    `text` has one character for each byte, `value` is its JSON value. The span of a string excludes
+    the quotes. `offset` is added to all spans.
     """
-    there = [path for path in paths if find(value, path) is not MISSING]
+    existing = [path for path in paths if find(value, path) is not MISSING]
     found: dict[Path, Span] = {}
-    for path in there:
-        begin = _begin_of(text, path)
+    for path in existing:
+        begin = _begin_of_unique(text, path)
         if begin is None:
-            _walk(text, _skip(text, 0), (), there, offset, found)
+            _walk(text, _skip_spaces(text, 0), (), existing, offset, found)
             return found
         found[path] = _span(text, begin, offset)
     return found
 
 
-def _begin_of(text: str, path: Path) -> int | None:
-    """Where the value at this path begins, if that is seen at a glance: there is but one member of
-    that name, anywhere. In a string its quotes would be escaped."""
+def _begin_of_unique(text: str, path: Path) -> int | None:
+    """Return where the value at this path begins, if its name occurs only once in the text.
+
+    Return None if the name may occur several times: then the text has to be walked through. A name
+    with its quotes never occurs inside a string, because a string has to escape the quotes.
+    """
     name = path[-1]
     quoted = f'"{name}"'
-    # Nor may the name be written in another way.
+    # A name that needs escapes, or may be written with escapes, cannot be counted.
     simple = isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()
     if not simple or "\\u" in text or text.count(quoted) != 1:
         return None
-    at = _skip(text, text.index(quoted) + len(quoted))
-    # What is no member but a value, of a member whose name is written with escapes, has no colon.
-    return _skip(text, at + 1) if text[at] == ":" else None
+    at = _skip_spaces(text, text.index(quoted) + len(quoted))
+    # Without a colon behind it, the string is not a name but the value of some member. The name is
+    # written with escapes then.
+    return _skip_spaces(text, at + 1) if text[at] == ":" else None
 
 
 def _span(text: str, begin: int, offset: int) -> Span:
@@ -97,7 +107,10 @@ def _walk(
     offset: int,
     found: dict[Path, Span],
 ) -> None:
-    """Find all that is wanted in the object or array that begins at `start`, and is at `here`."""
+    """Add the spans of the wanted paths that are in one object or array to `found`.
+
+    The object or array begins at `start`. Its path is `here`.
+    """
     for step, begin in _children(text, start):
         at = (*here, step)
         if at in wanted:
@@ -107,27 +120,27 @@ def _walk(
             _walk(text, begin, at, deeper, offset, found)
 
 
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    assert match is not None  # it matches nothing, too
+def _skip_spaces(text: str, at: int) -> int:
+    match = _SPACES.match(text, at)
+    assert match is not None, "no space matches as well"
     return match.end()
 
 
 def _children(text: str, start: int) -> Iterator[tuple[str | int, int]]:
-    """The members or elements of the object or array, and where the value of each begins."""
+    """Yield the name or number of each member or element, and where its value begins."""
     if text[start] not in "{[":
         return
-    at, number, named = _skip(text, start + 1), 0, text[start] == "{"
+    at, number, named = _skip_spaces(text, start + 1), 0, text[start] == "{"
     while text[at] not in "}]":
         step: str | int = number
         if named:
             _, end = _DECODER.raw_decode(text, at)
             step = json.loads(text[at:end].encode("latin-1").decode("utf-8", "surrogateescape"))
             at = end
-            at = _skip(text, _skip(text, at) + 1)  # behind the colon
+            at = _skip_spaces(text, _skip_spaces(text, at) + 1)  # behind the colon
         yield step, at
         _, end = _DECODER.raw_decode(text, at)
         number += 1
-        at = _skip(text, end)
+        at = _skip_spaces(text, end)
         if text[at] == ",":
-            at = _skip(text, at + 1)
+            at = _skip_spaces(text, at + 1)

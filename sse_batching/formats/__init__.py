@@ -1,8 +1,8 @@
-"""The formats whose text deltas can be merged: see `SSEBatchingMiddleware`, `merge`.
+"""The formats whose text deltas can be merged, for the option `merge` of `SSEBatchingMiddleware`.
 
-Each built-in format is an object to put into a list; `auto` are those that `merge="auto"` knows.
-`DeltaFormat` describes JSON events of your own; `PlainText` is for events of bare text.
-docs/merging.md tells how to add one.
+Each built-in format is an object to put into a list. `auto` lists the formats that `merge="auto"`
+recognises. `DeltaFormat` describes JSON events of your own. `PlainText` is for events whose data is
+bare text. docs/merging.md describes how to add a format.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ auto: Final[tuple[Format, ...]] = (
     ollama,
     openai_completions,
 )
-"""What `merge="auto"` recognises. The forms of these events do not overlap."""
+"""The formats that `merge="auto"` recognises. No event is in two of them."""
 
 __all__ = [
     "DeltaFormat",

@@ -1,7 +1,7 @@
 """AG-UI.
 
-Its verifier ends the run with an error where text comes for a message that is not open: so what is
-pending must be out before any other event, as it is for every format.
+The verifier of its client ends the agent's run with an error if text arrives for a message that is
+not open. So pending text must go out before any other event, as in every format.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from .._merging import JSONFormat, Rule
 
 TEXTS: Final = frozenset(
     {
-        *("TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CHUNK"),
-        *("REASONING_MESSAGE_CONTENT", "REASONING_MESSAGE_CHUNK"),
+        "TEXT_MESSAGE_CONTENT",
+        "TEXT_MESSAGE_CHUNK",
+        "REASONING_MESSAGE_CONTENT",
+        "REASONING_MESSAGE_CHUNK",
         "THINKING_TEXT_MESSAGE_CONTENT",
     }
 )

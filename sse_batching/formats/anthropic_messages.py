@@ -1,7 +1,8 @@
 """Anthropic Messages.
 
-Signatures, citations and compactions are set by their deltas, not added to: they are not merged.
-Nor is a delta with anything beside its text, such as an estimate of tokens to be summed up.
+Deltas of signatures, citations and compactions are not merged: each has a whole value, and not a
+piece to be joined to others. A delta with another member beside its text is not merged either, for
+example with `estimated_tokens`, which clients sum up.
 """
 
 from __future__ import annotations

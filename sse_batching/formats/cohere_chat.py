@@ -1,4 +1,4 @@
-"""Cohere's Chat, version 2."""
+"""Cohere's Chat API, version 2."""
 
 from __future__ import annotations
 

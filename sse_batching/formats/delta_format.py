@@ -1,4 +1,4 @@
-"""A user's own JSON events."""
+"""A format for JSON events of your own."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from dataclasses import dataclass, field
 from itertools import permutations, product
 from typing import Any, ClassVar
 
-from .._merging._learning import delta_by
 from .._merging._rules import Rule
-from .._merging._runs import Delta
+from .._merging._template import Delta, read_delta
 from .._merging._values import parse_path
 from .._sse import Event
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaFormat:
-    """Events with a JSON object as their data, whose text adds up.
+    """Events whose data is a JSON object with a piece of a text in it.
 
         DeltaFormat(event="token", delta="text", same=("run_id",))
 
-    is for `event: token`, `data: {"run_id": 7, "text": "Hel"}`. Names may be paths, with dots and
-    the numbers of elements: `choices.0.delta.content`.
+    is for `event: token`, `data: {"run_id": 7, "text": "Hel"}`. A name may be a path, with dots and
+    with numbers of elements: `choices.0.delta.content`.
 
-    *Guaranteed*: only adjacent events are merged, and only if all is equal that is not named in
-    `delta`, `last` or `join`. An event with anything in it that differs, or is there in one and not
-    in the other, is not merged. The merged event is the last one, with the text of all.
+    *Guaranteed*: only adjacent events are merged, and only if they are equal in everything that
+    `delta`, `last` and `join` do not name. An event is not merged with another if any other member
+    differs, or is in only one of them. The merged event is the last one, with the text of all.
 
-    Raises `TypeError` or `ValueError`, naming the argument and the value. Immutable: may be used by
-    any number of streams, tasks and threads.
+    Immutable: may be used by any number of streams, tasks and threads.
 
     Args:
-        event: what the `event` field says; None: there is none.
-        delta: the string that is added to.
-        same: what has to be there for an event to be one of these.
-        last: what may differ, the last one counts: a number, a time, a running total.
-        join: arrays whose elements add up as the text does.
-        type: the value of the member `type`, for events that are told apart by that.
+        event: the value of the `event` field. None: the events have no such field.
+        delta: the string whose pieces are joined.
+        same: members that an event must have to be in this format.
+        last: values that may differ. The merged event has the last one: a number, a time, a running
+            total.
+        join: arrays whose elements are joined, as the text is.
+        type: the value of the member `type`, if events are told apart by this member.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong. The message names the argument and the value.
     """
 
     event: str | None = None
@@ -70,7 +72,7 @@ class DeltaFormat:
                     f"delta, same, last and join must not overlap; got {one!r} and {other!r}"
                 )
         if "type" in (*self.last, *self.join):
-            raise ValueError("last and join must not have 'type', which tells events apart")
+            raise ValueError("last and join must not name 'type', which tells events apart")
         rule = Rule(
             delta=self.delta,
             event=self.event or "",
@@ -87,14 +89,14 @@ class DeltaFormat:
 
     def recognises(self, event: Event, value: Any) -> bool:
         rule = self._rules[0]
-        return rule.tells(event, value) and rule.allows(value)
+        return rule.matches(event, value) and rule.is_mergeable(value)
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return delta_by(self._rules, event, value)
+        return read_delta(self._rules, event, value)
 
 
 def is_within(path: str, other: str) -> bool:
-    """Whether what is at the path is, or is a part of, what is at the other."""
+    """Return True if the paths are equal, or if `path` leads into the value at the other path."""
     outer = parse_path(other)
     return parse_path(path)[: len(outer)] == outer
 

@@ -1,6 +1,7 @@
 """Google Gemini, `streamGenerateContent?alt=sse`.
 
-Its events are large already, and most have something that forbids it: there is little to merge.
+There is little to merge: the events are large already, and most of them have members that forbid
+merging.
 """
 
 from __future__ import annotations

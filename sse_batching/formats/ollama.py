@@ -1,4 +1,4 @@
-"""Ollama's own API: lines of JSON, from `/api/chat` and `/api/generate`."""
+"""Ollama's own API: newline-delimited JSON from `/api/chat` and `/api/generate`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""OpenAI Chat Completions, and the many servers that speak it.
+"""OpenAI Chat Completions, as OpenAI and many other servers send them.
 
-Azure, DeepSeek, Groq, Mistral, Ollama, OpenRouter, Together, vLLM, Z.ai and others, each with its
-own habits: reasoning in `reasoning_content` or in `reasoning`, `created` as the time of each chunk
-(Groq, Ollama), random padding in `obfuscation` (OpenAI) or `p` (Mistral), token ids (vLLM).
+Azure, DeepSeek, Groq, Mistral, Ollama, OpenRouter, Together, vLLM, Z.ai and others differ in
+details: reasoning is in `reasoning_content` or in `reasoning`; `created` is the time of each chunk
+(Groq, Ollama); `obfuscation` (OpenAI) or `p` (Mistral) is random padding; there are token ids
+(vLLM).
 
-Clients add up all that a delta has, a string to the string before it, a number to the number. So
-besides the text that grows a delta may have nothing in it. That a server repeats the role in each
-chunk (Ollama, OpenRouter) is such a thing: see `openai_chat_repeated_role`.
+Clients add up every member of a delta: strings are joined, numbers are summed up. So a delta is
+merged only if it has nothing but its text. A role that a server repeats in each chunk (Ollama,
+OpenRouter) forbids merging, too: see `openai_chat_repeated_role`.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def _rule(
 
 
 def _rules(*equal: str) -> tuple[Rule, ...]:
-    """`equal`: members of the delta that may be there, if they are the same in each."""
+    """Return the rules for a chunk. `equal`: members that a delta may have beside its text, if all
+    merged deltas have the same."""
     return (
-        # The first text that there is; an empty one beside another is nothing.
+        # A delta may have several of these members, but only one that is not empty.
         *(
             _rule(name, {DELTA: (name, *equal)})
             for name in ("content", "refusal", "reasoning_content", "reasoning")
@@ -88,8 +90,8 @@ openai_chat: Final = JSONFormat(name="openai_chat", recognise=_is_chat, rules=_r
 openai_chat_repeated_role: Final = JSONFormat(
     name="openai_chat_repeated_role", recognise=_is_chat, rules=_rules("role", "channel")
 )
-"""The same, of servers that repeat the role (or Groq's channel) in every chunk.
+"""Chat Completions of servers that repeat the role (or Groq's channel) in every chunk.
 
-Opt-in: OpenAI's Python client makes `"assistantassistant"` of a role that is repeated, and fewer
-repetitions of it from fewer events. Other clients know no difference.
+Opt-in, because OpenAI's Python client joins repeated roles to `"assistantassistant"`: fewer events
+make fewer repetitions. To other clients merged streams are the same.
 """

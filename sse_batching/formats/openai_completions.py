@@ -1,4 +1,4 @@
-"""OpenAI's legacy Completions, as vLLM and others still speak them."""
+"""OpenAI's legacy Completions, which vLLM and others still send."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """OpenAI Responses.
 
-Each event has a number. The merged event has the last of its run: who asks to go on after that one
-gets what follows, and nothing twice. But the answer to a GET is a replay. Clients that skip a part
-of it by the numbers would find a merged event half known and half new, so it is not merged.
+Each event has a sequence number. The merged event has the last number of its run. So a client that
+resumes after this number gets what follows, and nothing twice. The response to a GET is a replay.
+Clients skip a part of a replay by the numbers, and a merged event could be half old and half new to
+them. So a replay is not merged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TEXTS: Final = frozenset(
         "response.audio.transcript.delta",
     }
 )
-"""Not `response.audio.delta`: base64 with its padding cannot be joined."""
+"""The types of text deltas. `response.audio.delta` is not one: padded base64 cannot be joined."""
 
 INPUTS: Final = frozenset(
     {

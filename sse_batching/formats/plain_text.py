@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from .._merging._runs import Delta, Parts
+from .._merging._pattern import Parts
+from .._merging._template import Delta, Template
 from .._sse import Event, is_one_block, read_event
 
 LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
@@ -14,17 +15,17 @@ LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """`data: token`: the text of adjacent events is joined. Opt-in: never a part of `"auto"`.
+    """Events such as `data: token`, whose text is joined. Opt-in: `"auto"` does not include it.
 
         SSEBatchingMiddleware(app, merge=formats.PlainText())
 
-    Nothing in such a stream says that two events may be joined: a client may take each for a line,
-    an item, or for all of the text so far. So this is for streams that you know to be pieces of one
-    text.
+    Nothing in such a stream shows that two events may be joined: a client may take each event for a
+    line, for an item, or for all of the text so far. So use this format only for streams whose
+    events you know to be pieces of one text.
 
-    *Guaranteed*: only adjacent events with the same type and the same fields are merged; the last
-    `id` counts. An event with empty data, or with data that looks like JSON or like a sentinel
-    (that begins with `{` or `[`), is left alone and goes out at once.
+    *Guaranteed*: only adjacent events with the same event type and the same fields are merged. The
+    merged event has the last `id`. An event whose data is empty, or looks like JSON or like a
+    sentinel (begins with `{` or `[`), is not merged and goes out at once.
 
     Immutable: may be used by any number of streams, tasks and threads.
     """
@@ -36,11 +37,11 @@ class PlainText:
     exclusive: ClassVar[bool] = False
 
     def recognises(self, event: Event, value: Any) -> bool:
-        """Any event is: whoever asks for it says so."""
+        """Return True: the format is used only where the user asks for it."""
         return True
 
     def read(self, event: Event, value: Any) -> Delta | None:
-        return Delta(_Run(event), event.block, ()) if _is_text(event) else None
+        return Delta(_TextTemplate(event), ()) if _is_text(event) else None
 
 
 def _text(event: Event) -> bytes:
@@ -52,36 +53,35 @@ def _is_text(event: Event) -> bool:
     return event.plain and text != b"" and not text.lstrip().startswith((b"{", b"["))
 
 
-class _Run:
-    """Events of one type, with the same fields."""
+def _name_and_fields(event: Event) -> tuple[str, bool]:
+    """Return what has to be equal in two events to merge them: the name, and if there is an id."""
+    return event.name, event.id is not None
 
-    __slots__ = ("_key", "_last", "_texts", "alone", "size", "urgent")
+
+class _TextTemplate:
+    """The template of events with the same name, all with an id or all without one."""
+
+    __slots__ = ("_last", "_name_and_fields", "_texts", "never_merges", "size", "urgent")
 
     def __init__(self, event: Event) -> None:
         self.urgent = False
-        self.alone = False
+        self.never_merges = False
         self.size = 0
-        self._key = (event.name, event.id is not None)
+        self._name_and_fields = _name_and_fields(event)
         self._texts: list[bytes] = []
         self._last = b""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Run) and self._key == other._key
+    def accepts(self, other: Template) -> bool:
+        return isinstance(other, _TextTemplate) and self._name_and_fields == other._name_and_fields
 
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def add(self, block: bytes) -> bool:
+    def add(self, block: bytes, parts: Parts | None = None) -> bool:
         event = read_event(block) if is_one_block(block) else None
-        if event is None or not _is_text(event) or _Run(event) != self:
+        if event is None or not _is_text(event) or _name_and_fields(event) != self._name_and_fields:
             return False
         self._texts.append(_text(event))
         self._last = block
         self.size += len(block)
         return True
-
-    def add_known(self, block: bytes, parts: Parts) -> bool:
-        return self.add(block)
 
     def take(self) -> bytes:
         block, texts = self._last, self._texts
@@ -93,7 +93,7 @@ class _Run:
         for line in LINE.finditer(block):
             if line[1] is None:
                 pieces.append(line[0])
-            elif lines is not None:  # all of the text in place of the first `data` line
+            elif lines is not None:  # put the whole text in place of the first `data` line
                 pieces += [b"data: %b%b" % (text, line[2]) for text in lines]
                 lines = None
         return b"".join(pieces)

@@ -1,7 +1,7 @@
 """The UI message stream of Vercel's AI SDK.
 
-Known by its header, which the SDK's documentation asks for. Its events alone say too little: many a
-stream of one's own begins with `{"type": "start"}`.
+It is recognised by the header that the SDK's documentation asks for. The events alone are not
+enough, because many other streams begin with `{"type": "start"}`, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a stream comes to for the official Python client of its format.
+"""What the official Python client of a format makes of a stream.
 
-`final(format, body)` serves `body` to the client, without a network. The clients are the SDKs of
-the providers, each with the transport that it lets its user choose.
+`final(format, body)` serves `body` to the client without a network. The clients are the SDKs of the
+providers, each with a transport that serves the body.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import openai
 from google import genai
 
 from tests.merging import shapes
-from tests.merging.joined import Event, Shape, joined, whole
+from tests.merging.joined import Event, Shape, joined, with_whole_characters
 
 MODEL: Final = "m"
 QUESTION: Final = "Say something."
@@ -32,21 +32,21 @@ SERVED: Final[ContextVar[bytes]] = ContextVar("SERVED")
 
 
 class Reader(NamedTuple):
-    """One client."""
+    """A client."""
 
     events: Callable[[], Iterable[Event]]
-    """What it hands out, one by one."""
+    """Return the events that the client yields."""
     shape: Shape
     results: Callable[[], Mapping[str, object]] = dict
-    """What it makes of all of them, if it has anything that does so."""
+    """Return what the client accumulates, if the client accumulates anything."""
 
 
 def final(format: str, body: bytes) -> Mapping[str, object]:
-    """What the client ends up with: the same for streams that mean the same to it.
+    """Return what the client ends up with. It is the same for streams with the same meaning.
 
-    `events`: what it hands out in order, adjacent deltas joined; the last is `("raised", the name
-    of the exception, what it says)` if it raises. The other keys: what it accumulates by itself;
-    of a stream that makes it raise, `("raised", name, message, what it had until then)`.
+    `events` are the events that the client yields, in order, with adjacent deltas joined. If the
+    client raises, the last one is `("raised", name of the exception, message)`. Other keys are what
+    the client accumulates. If it raises, they are `("raised", name, message, result so far)`.
     """
     reader = READERS[format]
     token = SERVED.set(body)
@@ -55,10 +55,10 @@ def final(format: str, body: bytes) -> Mapping[str, object]:
         result = {"events": [*joined(events, reader.shape), *raised], **reader.results()}
     finally:
         SERVED.reset(token)
-    return {key: whole(value) for key, value in result.items()}
+    return {key: with_whole_characters(value) for key, value in result.items()}
 
 
-# Serving. The SDKs are divided between httpx and its successor.
+# Serving. Some SDKs use httpx, others its successor httpx2.
 
 
 def answer(request: httpx.Request) -> httpx.Response:
@@ -88,17 +88,17 @@ MISTRAL: Final = mistralai.client.Mistral(api_key="none", client=offline2())
 OLLAMA: Final = ollama.Client("http://ollama", transport=httpx.MockTransport(answer))
 
 
-# Reading to the end, or to where the client raises.
+# Reading to the end, or until the client raises.
 
 
 class Model(Protocol):
-    """A model of the SDKs that Stainless generates."""
+    """A model of an SDK that Stainless generates."""
 
     def to_dict(self, *, mode: Any, warnings: bool) -> dict[str, Any]: ...
 
 
 def plain(model: Model) -> Event:
-    """As it came: the fields that were set, none converted."""
+    """Return the fields that were set, unconverted."""
     return model.to_dict(mode="python", warnings=False)
 
 
@@ -106,26 +106,26 @@ def until_raised(events: Iterable[Event]) -> tuple[list[Event], list[object]]:
     read: list[Event] = []
     try:
         for event in events:
-            read.append(event)  # noqa: PERF402 - what was read before it raised is wanted
-    except Exception as error:  # noqa: BLE001 - it is the result
+            read.append(event)  # noqa: PERF402 - events before the exception are kept
+    except Exception as error:  # noqa: BLE001 - the exception is the result
         return read, [raised(error)]
     return read, []
 
 
 def raised(error: Exception) -> tuple[str, str, str]:
-    """Without the places in a text, which move when deltas are joined."""
+    """Describe an exception, without positions in a text, which change when deltas are joined."""
     message = re.sub(r"line \d+ column \d+( \(char \d+\))?|0x[0-9a-f]+", "…", str(error))
     return "raised", type(error).__name__, message
 
 
 def outcome(read: Callable[[], Model], so_far: Callable[[], Model]) -> object:
-    """What `read` gives; or what it raises, and how far it had come."""
+    """Return what `read` returns; or the exception that it raises, and the result so far."""
     try:
         return plain(read())
-    except Exception as error:  # noqa: BLE001 - it is the result
+    except Exception as error:  # noqa: BLE001 - the exception is the result
         try:
             return (*raised(error), plain(so_far()))
-        except AssertionError:  # so says the SDK that there is nothing yet
+        except AssertionError:  # the SDK raises it if there is no result yet
             return (*raised(error), None)
 
 
@@ -146,15 +146,15 @@ def chat_results() -> Mapping[str, object]:
         completion = outcome(
             stream.get_final_completion, lambda: stream.current_completion_snapshot
         )
-    return {"completion": roles_said_once(completion)}
+    return {"completion": without_repeated_roles(completion)}
 
 
-def roles_said_once(value: object, name: str = "") -> object:
-    """The SDK joins the roles of all chunks: "assistantassistant" where a server repeats it."""
+def without_repeated_roles(value: object, name: str = "") -> object:
+    """Undo what the SDK does to a role that a server repeats: it becomes "assistantassistant"."""
     if isinstance(value, dict):
-        return {key: roles_said_once(item, key) for key, item in value.items()}
+        return {key: without_repeated_roles(item, key) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(roles_said_once(item) for item in value)
+        return type(value)(without_repeated_roles(item) for item in value)
     if isinstance(value, str) and name in {"role", "channel"}:
         return re.sub(r"(.{3,}?)\1+", r"\1", value)
     return value
@@ -165,7 +165,7 @@ def responses_events() -> Iterator[Event]:
 
 
 def responses_results() -> Mapping[str, object]:
-    """The server sends the final response whole, so what the SDK joins is beside it."""
+    """Return the final response, which the server sends whole, and the snapshots of the SDK."""
     snapshots: dict[str, str] = {}
 
     with OPENAI.responses.stream(model=MODEL, input=QUESTION) as stream:
@@ -182,7 +182,7 @@ def responses_results() -> Mapping[str, object]:
 
 
 def nothing() -> Model:
-    raise AssertionError("a Responses stream shows no response before the final one")
+    raise AssertionError("a Responses stream has no response before the final one")
 
 
 def anthropic_events() -> Iterator[Event]:
@@ -196,7 +196,7 @@ def anthropic_events() -> Iterator[Event]:
 
 
 def anthropic_results() -> Mapping[str, object]:
-    """By both helpers: the beta one knows more kinds of blocks and deltas."""
+    """Return the results of both helpers. The beta helper knows more kinds of blocks and deltas."""
     with ANTHROPIC.messages.stream(
         model=MODEL, max_tokens=100, messages=[{"role": "user", "content": QUESTION}]
     ) as stream:
@@ -227,7 +227,7 @@ def mistral_events() -> Iterator[Event]:
 
 
 def ollama_events() -> Iterator[Event]:
-    """From the endpoint whose answer it is, by its first line."""
+    """Read the stream as the answer of its endpoint, which the first line shows."""
     first_line = SERVED.get().partition(b"\n")[0]
     parts: Iterable[ollama.ChatResponse | ollama.GenerateResponse]
     if b'"response"' in first_line:

@@ -1,8 +1,8 @@
-"""Where an event of each format keeps the text that a reader appends to what it has.
+"""Where an event of each format has the text that a client appends to its message.
 
-Written against the documentation of the formats and the accumulators of their SDKs, and only for
-the tests: it says which events mean the same in one piece as in many. What it does not know as a
-delta is an event of its own.
+This is the tests' own description of the formats. It follows their documentation and the code of
+their SDKs, and shares nothing with the package. An event that is not described here as a delta must
+not be merged.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ Path: TypeAlias = tuple[str | int, ...]
 
 
 class Delta(NamedTuple):
-    """The places in an event's JSON: all that is in none of them must be equal in both events."""
+    """Paths in an event's JSON. Everything else has to be equal in two events that are merged."""
 
     text: Path
     arrays: tuple[Path, ...] = ()
-    """Lists that a reader extends."""
+    """Lists that a client extends."""
     last: tuple[Path, ...] = ()
-    """What a reader replaces."""
+    """Values that a client replaces."""
     empty: tuple[Path, ...] = ()
-    """Where text could be as well, and is none."""
+    """Other places for text. They have none in this event."""
 
 
 ABSENT: Final = object()
 
 
 def at(data: Any, path: Path) -> Any:
-    """The value at a path, or ABSENT."""
+    """Return the value at a path, or ABSENT."""
     for step in path:
         inside = (
             step < len(data)
@@ -48,7 +48,7 @@ def is_none(data: Any, *path: str | int) -> bool:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether adding this to whatever is there changes nothing."""
+    """Return True if a client that adds the value to another one changes nothing."""
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 
@@ -57,7 +57,10 @@ def lists(data: Data, *paths: Path) -> tuple[Path, ...]:
 
 
 def only_text(data: Data, paths: list[Path]) -> tuple[Path, tuple[Path, ...]] | None:
-    """The one of the paths that has text, any one if none has; and those that are empty."""
+    """Return the path that has text, or the first if none has, and the paths that have none.
+
+    Return None if there is no such path, or if several of them have text.
+    """
     strings = [path for path in paths if isinstance(at(data, path), str)]
     texts = [path for path in strings if at(data, path)] or strings[:1]
     if len(texts) != 1:
@@ -65,11 +68,11 @@ def only_text(data: Data, paths: list[Path]) -> tuple[Path, tuple[Path, ...]] | 
     return texts[0], tuple(path for path in strings if path != texts[0])
 
 
-def says_no_more_than(data: Data, known: set[str]) -> bool:
+def has_only(data: Data, known: set[str]) -> bool:
     return all(key in known or is_empty(value) for key, value in data.items())
 
 
-# OpenAI Chat Completions, and all who speak it
+# OpenAI Chat Completions, as many servers send them
 
 CHOICE: Final[Path] = ("choices", 0)
 DELTA: Final[Path] = (*CHOICE, "delta")
@@ -81,13 +84,13 @@ CHAT_TEXTS: Final[list[Path]] = [
     (*DELTA, "function_call", "arguments"),
     (*THINKING, "thinking", 0, "text"),
 ]
-# The SDK for Python adds up whatever else is in a delta: strings, numbers, lists.
+# The Python SDK adds up every other member of a delta: strings, numbers, lists.
 REPEATABLE: Final = {"role", "channel"}
 TEXT_KEYS: Final = {str(path[3]) for path in CHAT_TEXTS}
 
 
-def goes_on(call: Any, keys: set[str]) -> bool:
-    """Whether a tool call in a chunk only adds arguments to one that was started before."""
+def continues_call(call: Any, keys: set[str]) -> bool:
+    """Return True if a tool call only adds arguments to a call that an earlier chunk has opened."""
     return (
         isinstance(call, dict)
         and call.keys() <= keys
@@ -102,11 +105,11 @@ def is_continuation(delta: Data) -> bool:
             return False
     calls, legacy, content = (delta.get(key) for key in ("tool_calls", "function_call", "content"))
     if calls:
-        if len(calls) != 1 or not goes_on(calls[0], {"index", "id", "type", "function"}):
+        if len(calls) != 1 or not continues_call(calls[0], {"index", "id", "type", "function"}):
             return False
-        if not goes_on(calls[0].get("function"), {"name", "arguments"}):
+        if not continues_call(calls[0].get("function"), {"name", "arguments"}):
             return False
-    if legacy and not goes_on(legacy, {"name", "arguments"}):
+    if legacy and not continues_call(legacy, {"name", "arguments"}):
         return False
     if isinstance(content, list) and content:
         part = content[0]
@@ -164,7 +167,7 @@ def anthropic(data: Data) -> Delta | None:
     delta = data.get("delta", {})
     key = keys.get(delta.get("type"))
     if key is None or (key == "thinking" and delta.keys() != {"type", "thinking"}):
-        return None  # `estimated_tokens` beside a thought: clients add it up
+        return None  # clients add up the `estimated_tokens` beside a thought
     return Delta(("delta", key))
 
 
@@ -214,7 +217,7 @@ def gemini(data: Data) -> Delta | None:
     candidate = candidates[0]
     content = candidate.get("content", {})
     parts = content.get("parts", ())
-    if not says_no_more_than(candidate, {"content", "index"}) or not content.keys() <= {
+    if not has_only(candidate, {"content", "index"}) or not content.keys() <= {
         "parts",
         "role",
     }:
@@ -227,9 +230,9 @@ def gemini(data: Data) -> Delta | None:
 def ollama(data: Data) -> Delta | None:
     message = data.get("message", {})
     known = {"model", "created_at", "message", "response", "thinking", "done", "logprobs"}
-    if data.get("done") is not False or not says_no_more_than(data, known):
+    if data.get("done") is not False or not has_only(data, known):
         return None
-    if not says_no_more_than(message, {"role", "content", "thinking"}):
+    if not has_only(message, {"role", "content", "thinking"}):
         return None
     paths: list[Path] = [("message", "content"), ("message", "thinking")]
     found = only_text(data, [*paths, ("response",), ("thinking",)])
@@ -251,9 +254,9 @@ FINDERS: Final[Mapping[str, Callable[[Data], Delta | None]]] = {
 
 
 def delta_of(format: str, data: Any) -> Delta | None:
-    """Where the delta of an event is; None if it is not a delta that could be joined to another."""
+    """Return where the delta of an event is, or None if the event must not be merged."""
     try:
         delta = FINDERS[format](data)
     except (AttributeError, IndexError, KeyError, TypeError):
-        return None  # some other shape of JSON than the format has
+        return None  # the JSON does not have the structure of the format
     return delta if delta is not None and isinstance(at(data, delta.text), str) else None

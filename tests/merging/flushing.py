@@ -1,4 +1,4 @@
-"""Streams through a `Merger`, cut into chunks and flushed as luck will have it."""
+"""Feed a `Merger` with random chunks and flushes. Find fixtures and recorded streams."""
 
 from __future__ import annotations
 
@@ -35,22 +35,25 @@ CLIENTS: Final = {
     "openai_responses": "openai-responses",
     "vercel_ui": "vercel-ui",
 }
-"""What the clients call a format, by how the fixtures' names begin; the first counts."""
+"""The clients' names of formats, by the beginning of a fixture's name. The first match counts."""
 
 FOLDERS: Final = {"ollama": ("ndjson", "*llama*"), "cohere-v1": ("ndjson", "*cohere*")}
-"""Where the recorded streams of a format are, if it is not in a folder of that name."""
+"""Folder and pattern of recorded streams that are not in a folder with the format's name."""
 
 REPEATED_ROLE: Final = {"openai_chat_ollama", "openai_chat_openrouter"}
 """Fixtures with a role in every chunk, which only `openai_chat_repeated_role` merges."""
 
 
 def client_of(fixture: Path) -> str | None:
-    """Whose format it is; None: it is not for a client."""
+    """Return the name of the client that reads this fixture, or None if there is no such client."""
     return next((client for name, client in CLIENTS.items() if fixture.stem.startswith(name)), None)
 
 
 def flushed(merger: Merger, chunks: Iterable[tuple[bytes, bool]]) -> bytes:
-    """What comes out of these chunks, with a flush after some, and after what must not wait."""
+    """Return what a merger makes of these chunks.
+
+    Each chunk says whether a flush follows it. A flush also follows what must not wait.
+    """
     batches = []
     for chunk, flush in chunks:
         urgent = merger.add(chunk)
@@ -60,10 +63,10 @@ def flushed(merger: Merger, chunks: Iterable[tuple[bytes, bool]]) -> bytes:
     return b"".join((*batches, merger.take()))
 
 
-def ways(
+def merged_each_way(
     body: bytes, *, lines: bool, seed: str, known: Collection[Format] = formats.auto
 ) -> Iterator[bytes]:
-    """The body merged: in whole events, four a batch; cut anywhere; and all in one chunk."""
+    """Yield the merged body: fed in whole events, four a batch; cut anywhere; and in one chunk."""
     luck = random.Random(seed)
     events = [event for event in (LINE_END if lines else EVENT_END).split(body) if event]
     yield flushed(
@@ -80,7 +83,7 @@ def ways(
 
 
 def fixtures(*names: str) -> list[object]:
-    """The project's own streams of these formats, as the clients call them."""
+    """Return the fixtures of these formats, by the clients' names."""
     return [
         pytest.param(client_of(path), path, id=path.stem)
         for path in sorted(FIXTURES.iterdir())
@@ -89,7 +92,7 @@ def fixtures(*names: str) -> list[object]:
 
 
 def recorded(*names: str) -> list[object]:
-    """The recorded streams of these formats; where there are none, one test that is skipped."""
+    """Return the recorded streams of these formats, or one skipped test if there are none."""
     places = [(name, *FOLDERS.get(name, (name, "*.*"))) for name in names]
     found = [
         pytest.param(name, path, id=path.name)

@@ -1,8 +1,8 @@
-"""What a stream means to the official JavaScript clients, under Node.
+"""What the official JavaScript clients make of a stream, under Node.
 
-The clients run in one process of Node's, which starts at the first stream to read and ends with the
-tests; npm installs them first where they are not there yet. Without Node there is nothing to ask:
-the test is skipped, or fails where SSE_BATCHING_REQUIRE_NODE=1.
+The clients run in one Node process, which starts with the first stream and ends with the tests. npm
+installs the clients if they are missing. Without Node the tests are skipped. With
+SSE_BATCHING_REQUIRE_NODE=1 in the environment they fail.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ FORMATS: Final = (
 DIRECTORY: Final = Path(__file__).parent / "node"
 
 NPM_TIMEOUT: Final = 45.0
-"""Seconds that npm may take: less than a test may."""
+"""Seconds that npm may take: less than the time limit of a test."""
 
 
 class Accumulated(NamedTuple):
-    """What a client has by the end of a stream."""
+    """What a client has at the end of a stream."""
 
     final: object
-    """The same for each way of cutting a text into adjacent deltas. A client that gives up says
-    why in `error`, beside what it had by then."""
+    """The result, which is the same for each way to cut a text into adjacent deltas. If the client
+    fails, `error` has the reason, beside the result so far."""
     updates: int
-    """How often a page that shows the answer would have been drawn anew."""
+    """How often a page that shows the answer would have been updated."""
 
 
 def final(format: str, bodies: Sequence[bytes]) -> list[object]:
-    """What the official client of the format ends up with, for each body: plain JSON."""
+    """Return what the official client of the format ends up with, for each body, as JSON values."""
     return [accumulated.final for accumulated in accumulate(format, bodies)]
 
 
 def accumulate(format: str, bodies: Sequence[bytes]) -> list[Accumulated]:
-    """As `final`, and how many updates it took."""
+    """Return what `final` does, with the number of updates."""
     clients = running_clients()
     return [clients.read(format, body) for body in bodies]
 
 
 class Clients:
-    """The process in which the clients run."""
+    """The Node process in which the clients run."""
 
     def __init__(self, node: str) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (`close` closes it)
@@ -78,7 +78,7 @@ class Clients:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended, and there is no answer to read either
+            pass  # the process has ended: reading the answer fails as well
         line = self._process.stdout.readline()
         if not line:
             self._errors.seek(0)
@@ -97,7 +97,7 @@ class Clients:
 
 @cache
 def running_clients() -> Clients:
-    """The one process of these tests, until they end."""
+    """Return the process, which runs until the tests end."""
     clients = start_clients()
     atexit.register(clients.close)
     return clients
@@ -106,22 +106,24 @@ def running_clients() -> Clients:
 def start_clients() -> Clients:
     node = shutil.which("node")
     if node is None:
-        do_without("there is no node to run the JavaScript clients (Debian: apt install nodejs)")
+        skip_or_fail("node is needed to run the JavaScript clients (Debian: apt install nodejs)")
     install()
     return Clients(node)
 
 
 def install() -> None:
-    """Have the versions of package-lock.json in node_modules."""
+    """Install the versions in package-lock.json into node_modules, if they are not there."""
     wanted = DIRECTORY / "package-lock.json"
-    installed = DIRECTORY / "node_modules" / ".package-lock.json"  # npm writes it when all is there
+    installed = DIRECTORY / "node_modules" / ".package-lock.json"  # npm writes this file last
     with wanted.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run in parallel install it once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run in parallel install the clients once
         if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
             return
         npm = shutil.which("npm")
         if npm is None:
-            do_without("there is no npm to get the JavaScript clients (Debian: apt install npm)")
+            skip_or_fail(
+                "npm is needed to install the JavaScript clients (Debian: apt install npm)"
+            )
         done = subprocess.run(
             [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
             cwd=DIRECTORY,
@@ -131,11 +133,11 @@ def install() -> None:
             check=False,
         )
         if done.returncode:
-            do_without(f"npm could not install the JavaScript clients: {done.stderr}")
+            skip_or_fail(f"npm could not install the JavaScript clients: {done.stderr}")
 
 
-def do_without(reason: str) -> NoReturn:
-    """Skip the test, or fail where Node is required."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test, or let it fail if Node is required."""
     if os.environ.get("SSE_BATCHING_REQUIRE_NODE") == "1":
-        pytest.fail(f"{reason}; and SSE_BATCHING_REQUIRE_NODE says they must run")
+        pytest.fail(f"{reason}, and SSE_BATCHING_REQUIRE_NODE=1 requires them")
     pytest.skip(reason)

@@ -1,7 +1,7 @@
-"""What events mean, however many deltas their text came in.
+"""The meaning of events, which does not depend on the number of deltas that their text came in.
 
-An oracle: it knows from the documentation of each format where a delta has its text, and shares
-nothing with the package. It works on what a client made of the events, not on bytes.
+This is an oracle for tests with real clients. It works on the objects that a client made of the
+events, not on bytes. It shares nothing with the package.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Any, TypeAlias
 
 Event: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
-"""A place in an event. The index 0 stands for the only element of a list."""
+"""A path in an event. The index 0 stands for the only element of a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Where the events of a format have what a join changes."""
+    """Where the events of a format have values that merging changes."""
 
     texts: Sequence[Path]
-    """Joined. At most one of them may have text in it."""
+    """Strings that are joined. Not more than one of them may have text in it."""
     is_delta: Callable[[Event], bool]
-    """Says no to the events that clients want one by one, though there may be text in them."""
+    """Return False for an event that clients need unmerged, although it may have text."""
     lists: Sequence[Path] = ()
-    """Joined as well."""
+    """Lists that are joined."""
     latest: Sequence[Path] = ()
-    """The last value is the one that counts."""
+    """Values that differ between deltas. The last one counts."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """An event; or a run of adjacent ones that differ in their text alone."""
+    """An event, or a run of adjacent events that differ only in their text."""
 
     rest: Event
     is_delta: bool
@@ -39,7 +39,7 @@ class Entry:
     lists: dict[Path, list[Any]] = field(default_factory=dict)
     latest: dict[Path, Any] = field(default_factory=dict)
 
-    def takes(self, other: Entry) -> bool:
+    def joins(self, other: Entry) -> bool:
         if not (self.is_delta and other.is_delta) or self.rest != other.rest:
             return False
         return self.texts.keys() == other.texts.keys() or not (self.texts and other.texts)
@@ -53,23 +53,23 @@ class Entry:
 
 
 def joined(events: Iterable[Event], shape: Shape) -> list[object]:
-    """The events in order, adjacent deltas as one: equal for streams that only differ in those."""
+    """Return the events in order, with each run of adjacent deltas as one event."""
     entries: list[Entry] = []
     for event in events:
-        entry = take_apart(event, shape)
-        if entries and entries[-1].takes(entry):
+        entry = split_entry(event, shape)
+        if entries and entries[-1].joins(entry):
             entries[-1].append(entry)
         else:
             entries.append(entry)
     return [(entry.rest, entry.texts, entry.lists, entry.latest) for entry in entries]
 
 
-def take_apart(event: Event, shape: Shape) -> Entry:
-    """Takes the event's own dictionaries apart."""
+def split_entry(event: Event, shape: Shape) -> Entry:
+    """Split an event into its text and the rest. The event's dictionaries are changed."""
     is_delta = shape.is_delta(event)
-    texts = {path: take(event, path, str | None) for path in shape.texts}
-    lists = {path: take(event, path, list | None) for path in shape.lists}
-    latest = {path: take(event, path, object) for path in shape.latest}
+    texts = {path: pop_path(event, path, str | None) for path in shape.texts}
+    lists = {path: pop_path(event, path, list | None) for path in shape.lists}
+    latest = {path: pop_path(event, path, object) for path in shape.latest}
     has_place = any(isinstance(text, str) for text in texts.values())
     return Entry(
         rest=event,
@@ -80,8 +80,8 @@ def take_apart(event: Event, shape: Shape) -> Entry:
     )
 
 
-def take(event: Event, path: Path, kind: Any) -> Any:
-    """Removes what is at `path`, and gives it back; None where there is nothing of that kind."""
+def pop_path(event: Event, path: Path, kind: Any) -> Any:
+    """Remove and return the value at `path`. Return None if there is no value of this kind."""
     holder: Any = event
     for step in path[:-1]:
         if isinstance(step, int):
@@ -94,14 +94,16 @@ def take(event: Event, path: Path, kind: Any) -> Any:
     return holder.pop(name, None)
 
 
-def whole(value: Any) -> Any:
-    """The value, with the halves of a surrogate pair that came in two deltas put together."""
+def with_whole_characters(value: Any) -> Any:
+    """Return the value with surrogate pairs joined whose halves came in two deltas."""
     if isinstance(value, str):
         if value.isascii():
             return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if isinstance(value, Mapping):
-        return {whole(key): whole(item) for key, item in value.items()}
+        return {
+            with_whole_characters(key): with_whole_characters(item) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return type(value)(whole(item) for item in value)
+        return type(value)(with_whole_characters(item) for item in value)
     return value

@@ -1,4 +1,4 @@
-"""What comes out of a `Merger`, for the tests that say rule by rule what it does."""
+"""Helpers for tests of single rules: make events, and see what a `Merger` makes of them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sse_batching._merging import Format, Merger
 
 
 def compact(value: Any) -> str:
-    """JSON as the servers write it: without spaces, and with its characters as they are."""
+    """Return JSON as servers write it: without spaces, and with characters that are not escaped."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def sse(data: Mapping[str, Any] | str, *before: str, end: str = "\n") -> bytes:
-    """An event: its lines `before` the data, and the data, of which a string stays as it is."""
+    """Return an event with its data, and with lines `before` the data. A string is not encoded."""
     text = data if isinstance(data, str) else compact(data)
     return "".join(f"{line}{end}" for line in [*before, f"data: {text}", ""]).encode()
 
 
 def typed(data: Mapping[str, Any]) -> bytes:
-    """An event whose name is the type of its data."""
+    """Return an event whose name is the type of its data."""
     return sse(data, f"event: {data['type']}")
 
 
 def line(data: Mapping[str, Any]) -> bytes:
-    """A line of newline-delimited JSON."""
+    """Return a line of newline-delimited JSON."""
     return compact(data).encode() + b"\n"
 
 
@@ -45,46 +45,47 @@ OPENERS: Final = {
     "cohere_chat": typed({"type": "message-start"}),
     "ollama": line({"model": "m", "created_at": "t", "done": False}),
 }
-"""An event of each format that makes it known, and is no delta."""
+"""For each format, an event that shows the format and is no delta."""
 
 
-def cut_before_its_end(event: bytes) -> tuple[bytes, bytes]:
-    """All of an event but its last line end, and that."""
+def split_before_last_line_end(event: bytes) -> tuple[bytes, bytes]:
+    """Return an event without its last line end, and the line end."""
     size = 2 if event.endswith(b"\r\n") else 1
     return event[:-size], event[-size:]
 
 
-def fed(merger: Merger, chunks: Iterable[bytes]) -> bytes:
-    """What one batch has, of these chunks."""
+def feed(merger: Merger, chunks: Iterable[bytes]) -> bytes:
+    """Return the batch that the merger makes of these chunks."""
     for chunk in chunks:
         merger.add(chunk)
     return merger.take()
 
 
 def merged(format: Format, *events: bytes, opener: bytes | None = None, **options: Any) -> bytes:
-    """What becomes of these events in one batch, after an opener of their format.
+    """Return what becomes of these events in one batch, after an opener of their format.
 
-    However they are cut into chunks: one event each; all at once; all but the first, whose like is
-    known by then; each in two halves; and each cut before its last line end.
+    The result has to be the same for each way to cut the events into chunks: one event a chunk; all
+    events in one chunk; the first event, by which the template is known, and then all others in one
+    chunk; each event in two halves; and each event cut before its last line end.
     """
     opener = opener or OPENERS.get(format.name, b"data: opener\n\n")
-    ways = [
+    cuttings = [
         events,
         [b"".join(events)],
         [events[0], b"".join(events[1:])],
         [part for event in events for part in (event[: len(event) // 2], event[len(event) // 2 :])],
-        [part for event in events for part in cut_before_its_end(event)],
+        [part for event in events for part in split_before_last_line_end(event)],
     ]
     found = []
-    for chunks in ways:
+    for chunks in cuttings:
         merger = Merger([format], lines=format is formats.ollama, **options)
-        assert fed(merger, [opener]) == opener
-        found.append(fed(merger, chunks))
+        assert feed(merger, [opener]) == opener
+        found.append(feed(merger, chunks))
         assert merger.held == 0
-    assert found[1:] == found[:-1], "it depends on how the events are cut into chunks"
+    assert found[1:] == found[:-1], "the result depends on how the events are cut into chunks"
     return found[0]
 
 
-def is_left(format: Format, *events: bytes, **options: Any) -> bool:
-    """Whether these events are left as they are."""
+def is_unchanged(format: Format, *events: bytes, **options: Any) -> bool:
+    """Return True if none of these events is merged."""
     return merged(format, *events, **options) == b"".join(events)

@@ -1,4 +1,4 @@
-"""Mutants: the rules of merging, each with a change of the source that breaks it."""
+"""Mutants: for each rule of merging, a change of the source that breaks the rule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tests.merging.mutants_of_the_engine import OF_THE_ENGINE
 
 
 class Mutant(NamedTuple):
-    """A change of a file of the package."""
+    """A change of one file of the package."""
 
     file: str
     rule: str
-    """Which no longer holds."""
+    """The rule that no longer holds."""
     old: str
-    """What is in the file, once."""
+    """The text to replace, which is in the file exactly once."""
     new: str
 
 

@@ -1,4 +1,4 @@
-"""Mutants of the formats: file, and for each rule that is broken what is changed to what."""
+"""Mutants of the formats: for each file, the broken rule, the old text and the new text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Final
 
 OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "formats/openai_chat.py": [
-        ("usage forbids", '"usage", ', ""),
-        ("error forbids", '"error", ', ""),
-        ("x_groq forbids", '"x_groq", ', ""),
-        ("moderation forbids", ', "moderation"', ""),
-        ("a finish forbids", '"choices.0.finish_reason", ', ""),
-        ("a native finish forbids", ', "choices.0.native_finish_reason"', ""),
-        ("text beside the delta forbids", ', "choices.0.text"', ""),
+        ("usage forbids merging", '"usage", ', ""),
+        ("error forbids merging", '"error", ', ""),
+        ("x_groq forbids merging", '"x_groq", ', ""),
+        ("moderation forbids merging", ', "moderation"', ""),
+        ("a finish forbids merging", '"choices.0.finish_reason", ', ""),
+        ("a native finish forbids merging", ', "choices.0.native_finish_reason"', ""),
+        ("text beside the delta forbids merging", ', "choices.0.text"', ""),
         ("the last time counts", '"created", ', ""),
         ("the last padding counts", '"obfuscation", ', ""),
         ("Mistral's last padding counts", ', "p"', ""),
@@ -37,7 +37,7 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
             'f"{DELTA}.function_call": ("arguments", "name")',
         ),
         (
-            "a role forbids",
+            "a role forbids merging",
             "recognise=_is_chat, rules=_rules())",
             'recognise=_is_chat, rules=_rules("role"))',
         ),
@@ -51,15 +51,15 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("one thought", 'single=(f"{DELTA}.content", f"{THOUGHT}.thinking")', "single=()"),
     ],
     "formats/openai_completions.py": [
-        ("usage forbids", '"usage", ', ""),
-        ("logprobs forbid", ', "choices.0.logprobs"', ""),
-        ("a finish forbids", ', "choices.0.finish_reason"', ""),
+        ("usage forbids merging", '"usage", ', ""),
+        ("logprobs forbid merging", ', "choices.0.logprobs"', ""),
+        ("a finish forbids merging", ', "choices.0.finish_reason"', ""),
         ("one choice", 'single=("choices",),', ""),
         ("the last time counts", 'last=("created",),', ""),
     ],
     "formats/openai_responses.py": [
         (
-            "audio is left",
+            "audio is not merged",
             '        "response.audio.transcript.delta",\n',
             '        "response.audio.transcript.delta",\n        "response.audio.delta",\n',
         ),
@@ -72,18 +72,18 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "formats/anthropic_messages.py": [
         (
-            "events without a name are left",
+            "events without a name are not merged",
             'event="content_block_delta",\n            where={"type": "content_block_delta", ',
             'where={"type": "content_block_delta", ',
         ),
-        ("estimated tokens forbid", 'only={"delta": ("type", field)},', ""),
+        ("estimated tokens forbid merging", 'only={"delta": ("type", field)},', ""),
         (
-            "signatures are left",
+            "signatures are not merged",
             '("input_json_delta", "partial_json"),',
             '("input_json_delta", "partial_json"),\n            ("signature_delta", "signature"),',
         ),
         (
-            "compactions are left",
+            "compactions are not merged",
             '("input_json_delta", "partial_json"),',
             '("input_json_delta", "partial_json"),\n            ("compaction_delta", "content"),',
         ),
@@ -91,7 +91,7 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("thoughts are text", 'text=field != "partial_json"', 'text=field == "text"'),
     ],
     "formats/ag_ui.py": [
-        ("raw events forbid", 'empty=("rawEvent",),', ""),
+        ("raw events forbid merging", 'empty=("rawEvent",),', ""),
         ("the last time counts", 'last=("timestamp",),', ""),
         ("metadata has to be equal", 'last=("timestamp",),', 'last=("timestamp", "metadata"),'),
         ("arguments are no text", "text=text,", "text=True,"),
@@ -101,13 +101,17 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "formats/vercel_ui.py": [
         ("the header", 'header=b"x-vercel-ai-ui-message-stream"', "header=None"),
         ("the key", "present=(key,),", ""),
-        ("metadata forbids", 'empty=("providerMetadata",),', ""),
+        ("metadata forbids merging", 'empty=("providerMetadata",),', ""),
         ("input is no text", 'text=delta == "delta"', "text=True"),
     ],
     "formats/gemini.py": [
         ("the last total counts", 'last=("usageMetadata",),', ""),
         ("a finish does not wait", ', "candidates.0.finishReason"', ""),
-        ("a signature forbids", '("text", "thought")', '("text", "thought", "thoughtSignature")'),
+        (
+            "a signature forbids merging",
+            '("text", "thought")',
+            '("text", "thought", "thoughtSignature")',
+        ),
         ("feedback does not wait", '"promptFeedback", ', ""),
         ("one answer", 'single=("candidates", ', "single=("),
         ("one part", ', "candidates.0.content.parts")', ",)"),
@@ -118,7 +122,7 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
     ],
     "formats/cohere_chat.py": [
-        ("logprobs forbid", 'empty=("logprobs",),', ""),
+        ("logprobs forbid merging", 'empty=("logprobs",),', ""),
         ("nothing but the text", "only={inside: (name,)},", ""),
         (
             "arguments are no text",
@@ -127,19 +131,19 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
     ],
     "formats/ollama.py": [
-        ("the last line is left", 'where={"done": False},', ""),
+        ("the last line is not merged", 'where={"done": False},', ""),
         ("the last time counts", 'last=("created_at",),', ""),
         ("logprobs are joined", 'join=("logprobs",),', ""),
-        ("tool calls forbid", '("role", name)', '("role", "tool_calls", name)'),
-        ("figures forbid", '"done", "logprobs")', '"done", "logprobs", "eval_count")'),
+        ("tool calls forbid merging", '("role", name)', '("role", "tool_calls", name)'),
+        ("figures forbid merging", '"done", "logprobs")', '"done", "logprobs", "eval_count")'),
     ],
     "formats/plain_text.py": [
-        ("JSON is left", '(b"{", b"[")', '(b"[",)'),
-        ("sentinels are left", '(b"{", b"[")', '(b"{",)'),
-        ("empty data is left", 'and text != b""', ""),
-        ("other fields forbid", "return event.plain and", "return"),
-        ("another name forbids", "(event.name, event.id", '("", event.id'),
-        ("an id more forbids", "event.id is not None)", "True)"),
+        ("JSON is not merged", '(b"{", b"[")', '(b"[",)'),
+        ("sentinels are not merged", '(b"{", b"[")', '(b"{",)'),
+        ("empty data is not merged", 'and text != b""', ""),
+        ("other fields forbid merging", "return event.plain and", "return"),
+        ("another name forbids merging", "return event.name, event.id", 'return "", event.id'),
+        ("an extra id forbids merging", "event.name, event.id is not None", "event.name, True"),
         ("a space after the colon", 'b"data: %b%b"', 'b"data:%b%b"'),
         (
             "the text is in place of the first line of data",
@@ -153,7 +157,7 @@ OF_FORMATS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
     ],
     "formats/delta_format.py": [
-        ("no name is asked for, none may be there", 'event=self.event or ""', "event=self.event"),
+        ("without `event`, events have no name", 'event=self.event or ""', "event=self.event"),
         ("type", '{} if self.type is None else {"type": self.type}', "{}"),
         ("same", "present=tuple(self.same),", ""),
         ("last", "last=tuple(self.last),", ""),

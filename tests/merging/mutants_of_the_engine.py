@@ -1,11 +1,11 @@
-"""Mutants of the engine: file, and for each rule that is broken what is changed to what."""
+"""Mutants of the engine: for each file, the broken rule, the old text and the new text."""
 
 from __future__ import annotations
 
 from typing import Final
 
 OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
-    "_framing.py": [
+    "_sse.py": [
         ("a CRLF is one line end", r'rb"(?:\r\n|\n|\r(?!\n))"', r'rb"(?:\r\n|\n|\r)"'),
         (
             "a blank line may come in two chunks",
@@ -56,17 +56,17 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "what has to be empty",
-            "and all(says_nothing(find(value, path)) for path in paths.empty)",
+            "and all(is_empty(find(value, path)) for path in paths.empty)",
             "",
         ),
         (
             "what has to be single",
-            "and all(_has_one(find(value, path)) for path in paths.single)",
+            "and all(_has_one_element(find(value, path)) for path in paths.single)",
             "",
         ),
         (
             "nothing but what is named",
-            "and all(_has_only(find(value, path), names) for path, names in paths.only)",
+            "and all(_has_only_members(find(value, path), names) for path, names in paths.only)",
             "",
         ),
         ("the name of the event", "(self.event is None or event.name == self.event)", "True"),
@@ -77,10 +77,17 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "",
         ),
     ],
-    "_merging/_runs.py": [
+    "_merging/_pattern.py": [
         ("the body of a string has whole escapes", "u[0-9a-fA-F]{4}", "u[0-9a-fA-F]+"),
         ("the body of a string has no other escapes", r'["\\/bfnrt]', r'["\\/bfnrtx]'),
         ("a number is one of JSON", "(?:0|[1-9][0-9]*)", "(?:[0-9]*)"),
+        (
+            "what follows a value is compared",
+            "return (start, end) if at == len(block) else (0, 0)",
+            "return start, end",
+        ),
+    ],
+    "_merging/_template.py": [
         ("a closing tag stands alone", '"</thinking>"', '"</thinkin>"'),
         ("a tag stands alone", "if text in TAGS or not", "if not"),
         (
@@ -96,29 +103,29 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("no tag comes of merging", "return len(together) < LONGEST_TAG and", "return False and"),
         ("tags may be escaped", r' or b"\\u" in body', ""),
         (
-            "text that is not merged stands alone",
-            "return not body or bool(self._bodies)",
-            "return False",
+            "other literals forbid merging",
+            "            and self._literals == other._literals\n",
+            "",
+        ),
+        (
+            "other kinds of parts forbid merging",
+            "            and self._kinds == other._kinds\n",
+            "",
         ),
         (
             "the last event is the one that stays",
-            "self._parts = block, start, end, None",
-            "self._parts = self._last or block, start, end, None",
-        ),
-        (
-            "the last event is the one that stays, if it was parsed",
-            "self._parts = block, start, end, parts",
-            "self._parts = self._last or block, start, end, parts",
+            "self._last = block, start, end, parts",
+            "self._last = self._last if self._last[0] else (block, start, end, parts)",
         ),
         (
             "arrays are joined",
-            "if part is Part.ARRAY and elements:",
-            "if part is Part.ARRAY and elements and False:",
+            "if kind is ARRAY and elements:",
+            "if kind is ARRAY and elements and False:",
         ),
         (
             "the elements of arrays keep their order",
-            'b",".join(elements[number])',
-            'b",".join(elements[number][::-1])',
+            'b",".join(joined)',
+            'b",".join(joined[::-1])',
         ),
         ("arrays count for the size", "self.size += len(elements) + 1", "self.size += 0"),
         (
@@ -128,16 +135,9 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "tags are for text, not for arguments",
-            "if self._text and self._stands_alone(body):",
-            "if self._stands_alone(body):",
+            "if suspicious and self._text and self._must_stay_separate(body):",
+            "if suspicious and self._must_stay_separate(body):",
         ),
-        (
-            "what follows a value is compared",
-            "return (start, end) if at == len(block) else (0, 0)",
-            "return start, end",
-        ),
-    ],
-    "_merging/_learning.py": [
         (
             "spaces before the last brace do not count",
             'Span(offset + len(inside.rstrip(" ")), offset + len(inside))',
@@ -149,11 +149,25 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     "_merging/_merger.py": [
         ("the first event is not merged", "delta = None if first", "delta = None if False"),
         ("the first event does not wait", "return urgent or first\n", "return urgent\n"),
-        ("a merged event has a limit", "run.size + len(block) > self._max_merged_bytes", "False"),
+        (
+            "a merged event has a limit",
+            "template.size + len(block) > self._max_merged_bytes",
+            "False",
+        ),
         (
             "a merged event has a limit, though nothing is parsed",
-            "run.size + len(chunk) <= self._max_merged_bytes and",
+            "                and template.size + len(chunk) <= self._max_merged_bytes\n",
             "",
+        ),
+        (
+            "text that is not merged stands alone",
+            "if first and (template.never_merges or is_full):",
+            "if first and is_full:",
+        ),
+        (
+            "text that is not merged stands alone, though nothing is parsed",
+            "                not template.never_merges\n                and ",
+            "                ",
         ),
         (
             "an event that is too large is not held",
@@ -162,8 +176,8 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "the rest of a torn event is none",
-            'self._place = Place.REST if held.strip(b"\\r\\n") else Place.BETWEEN',
-            "self._place = Place.BETWEEN",
+            'Place.IN_TORN_BLOCK if held.strip(b"\\r\\n") else Place.BETWEEN_BLOCKS',
+            "Place.BETWEEN_BLOCKS",
         ),
         (
             "what passes keeps its place",
@@ -179,17 +193,25 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("a comment waits where nothing is merged", "return merging\n", "return True\n"),
         (
             "what is no delta does not wait",
-            "self._in_vain = 0\n                return True",
-            "self._in_vain = 0\n                return urgent",
+            "self._wasted_reads = 0\n                return True",
+            "self._wasted_reads = 0\n                return urgent",
         ),
         ("an event of an unknown stream waits", "return urgent or first\n", "return True\n"),
-        ("an unknown stream is given up", "if self._in_vain == STRANGERS and", "if False and"),
+        (
+            "an unknown stream is given up",
+            "if self._wasted_reads == GIVE_UP_AFTER_UNKNOWN and",
+            "if False and",
+        ),
         (
             "a format of one's own is not given up",
-            "if self._in_vain == STRANGERS and all(format.exclusive for format in self._formats)",
-            "if self._in_vain == STRANGERS",
+            " and all(\n            format.exclusive for format in self._formats\n        ):",
+            ":",
         ),
-        ("deltas that are never alike are given up", "if self._in_vain == LONERS:", "if False:"),
+        (
+            "deltas that are never alike are given up",
+            "if self._wasted_reads == GIVE_UP_AFTER_UNMERGED:",
+            "if False:",
+        ),
         ("a stream is of one format", "if any(format.exclusive for format in known):", "if False:"),
         (
             "what is too deep is no error",
@@ -203,14 +225,14 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "an event with more than plain fields is not merged",
-            "if self.state is not State.MERGING or not event.plain:",
-            "if self.state is not State.MERGING:",
+            "if self.mode is not Mode.MERGING or not event.plain:",
+            "if self.mode is not Mode.MERGING:",
         ),
-        ("JSON in several lines is left", "if len(event.data) != 1:", "if not event.data:"),
+        ("JSON in several lines is not merged", "if len(event.data) != 1:", "if not event.data:"),
         (
             "after stop nothing is merged",
-            "        self._runs = []\n        self.state",
-            "        self.state",
+            "        self._templates = []\n        self.mode",
+            "        self.mode",
         ),
         (
             "what is held is released",
@@ -218,11 +240,11 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "        self._end_run()",
         ),
         ("lines are no events", "LineSplitter() if lines else EventSplitter()", "EventSplitter()"),
-        ("a delta may be urgent", "run.urgent = urgent", "run.urgent = False"),
+        ("a delta may be urgent", "template.urgent = urgent", "template.urgent = False"),
         (
             "a stream that is given up is watched",
-            "State.WATCHING if self._flush_on else",
-            "State.PASSING if self._flush_on else",
+            "Mode.WATCHING if self._flush_on else",
+            "Mode.PASSTHROUGH if self._flush_on else",
         ),
     ],
     "_policy.py": [
@@ -262,34 +284,38 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "not kind",
         ),
     ],
-    "_coalescing.py": [
-        ("what is urgent is due", "return urgent or size", "return size"),
+    "_buffer.py": [
         (
-            "what joins may be urgent",
-            "return self._merger.add(chunk)",
-            "self._merger.add(chunk)\n        return False",
+            "an urgent event makes its batch due",
+            "        if self._merger.add(chunk):\n            self._make_due(now)",
+            "        self._merger.add(chunk)",
         ),
         (
             "half an event waits no longer than any chunk",
             "self._merger.release()",
             "pass",
         ),
+        (
+            "on the fast path events are merged",
+            "            self._merge(chunk, now)\n        return True",
+            "            self._chunks.append(chunk)\n        return True",
+        ),
     ],
-    "_stream.py": [
+    "_response.py": [
         (
-            "batching that is off merges nothing",
-            "if not batching:\n            self.coalescer.stop_merging()",
-            "if not batching:\n            pass",
+            "without batching nothing is merged from the start",
+            "if not self._batching:\n            self.buffer.stop_merging()",
+            "if not self._batching:\n            pass",
         ),
         (
-            "what is not looked into ends the merging",
-            "self.coalescer.stop_merging()  # what",
-            "pass  # what",
+            "when batching is switched off, merging ends",
+            "if not options.batching:\n            self.buffer.stop_merging()",
+            "if not options.batching:\n            pass",
         ),
         (
-            "what joins may be urgent",
-            "if coalescer.join(body, size, now):",
-            "if coalescer.join(body, size, now) and False:",
+            "a message that is not a chunk ends the merging",
+            "self.buffer.stop_merging()  # the message",
+            "pass  # the message",
         ),
     ],
     "_options.py": [

@@ -1,12 +1,12 @@
-"""Whether the tests hold the rules of merging: each rule is broken, and a test has to notice.
+"""Check that the tests hold the rules of merging: break each rule, and see a test fail.
 
-    python -m tests.merging.mutations                 # all of them; some minutes
+    python -m tests.merging.mutations                 # all mutants: a quarter of an hour
     python -m tests.merging.mutations --only anthropic
     python -m tests.merging.mutations -- --deselect tests/merging/test_rules.py::test_x
 
-A mutant is a small change of the source, made in a copy of the project. What comes after `--` is
-for pytest. It fails unless each mutant is killed. What a stale one changes is not in the source any
-more, or is there twice; a broken one cannot even be imported: `mutants_of_*.py` have to follow.
+A mutant is a small change of the source, in a copy of the project. The arguments after `--` are for
+pytest. The run fails unless each mutant is killed. A mutant is STALE if its old text is not in the
+source exactly once, and BROKEN if its source cannot be imported: update `mutants_of_*.py` then.
 """
 
 from __future__ import annotations
@@ -26,25 +26,31 @@ from tests.merging.mutants import MUTANTS, Mutant
 
 PROJECT: Final = Path(__file__).parents[2]
 TESTS: Final = [
-    *("tests/unit/test_sse_events.py", "tests/merging/test_rules.py"),
-    *("tests/merging/test_limits.py", "tests/merging/test_plain_text.py"),
-    *("tests/merging/test_rules_chat.py", "tests/merging/test_rules_responses.py"),
-    *("tests/merging/test_rules_agents.py", "tests/merging/test_rules_others.py"),
-    *("tests/merging/test_delta_format.py", "tests/merging/test_rules_hostile.py"),
-    *("tests/merging/test_which_responses_are_merged.py", "tests/merging/test_merged_responses.py"),
+    "tests/unit/test_sse_events.py",
+    "tests/merging/test_rules.py",
+    "tests/merging/test_limits.py",
+    "tests/merging/test_plain_text.py",
+    "tests/merging/test_rules_chat.py",
+    "tests/merging/test_rules_responses.py",
+    "tests/merging/test_rules_agents.py",
+    "tests/merging/test_rules_others.py",
+    "tests/merging/test_delta_format.py",
+    "tests/merging/test_rules_hostile.py",
+    "tests/merging/test_which_responses_are_merged.py",
+    "tests/merging/test_merged_responses.py",
 ]
 COPIED: Final = ("sse_batching", "tests", "pyproject.toml")
 PATIENCE: Final = 300
-"""Seconds after which a mutant that does not come to an end counts as killed."""
+"""Seconds after which a mutant whose tests do not end counts as killed."""
 
 KILLED: Final = "killed"
 SURVIVED: Final = "SURVIVED"
 
 
 def outcome(copy: Path, options: Sequence[str]) -> str:
-    """What the tests say of the copy."""
+    """Return the outcome of the tests in the copy."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--hypothesis-seed=0"]
-    # Without bytecode: a change within the same second would not be seen.
+    # Without bytecode files, because a change within the same second would not be noticed.
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
     try:
         done = subprocess.run(
@@ -62,7 +68,7 @@ def outcome(copy: Path, options: Sequence[str]) -> str:
 
 
 def verdict(copy: Path, mutant: Mutant, options: Sequence[str]) -> str:
-    """What became of the mutant; the copy is as before then."""
+    """Return the outcome for a mutant, and restore the copy."""
     path = copy / "sse_batching" / mutant.file
     source = path.read_text()
     if source.count(mutant.old) != 1:
@@ -75,8 +81,12 @@ def verdict(copy: Path, mutant: Mutant, options: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Break each rule, and see whether a test notices.")
-    parser.add_argument("--only", default="", help="those with this in their rule or file")
+    parser = argparse.ArgumentParser(
+        description="Break each rule of merging, and see if a test fails."
+    )
+    parser.add_argument(
+        "--only", default="", help="only mutants with this text in their rule or file"
+    )
     parser.add_argument("pytest", nargs="*", help="options for pytest, after --")
     options = parser.parse_args(arguments)
     chosen = [mutant for mutant in MUTANTS if options.only in f"{mutant.file} {mutant.rule}"]
@@ -91,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
             else:
                 shutil.copy(original, copy)
         if outcome(copy, options.pytest) != SURVIVED:
-            print("The tests fail as it is: nothing can be learned from mutants.")
+            print("The tests fail without any mutant.")
             return 2
         for number, mutant in enumerate(chosen, 1):
             began = time.monotonic()

@@ -1,8 +1,7 @@
-"""What a stream means to a reader: slow, plain, and knowing nothing of how streams are merged.
+"""The meaning of a stream to a client: a slow and simple reference that does not merge bytes.
 
-`accumulate` is the same for two streams if a reader cannot tell them apart, except by how many
-events a run of deltas came in. So `accumulate(merged) == accumulate(original)` has to hold for
-every stream that was merged rightly.
+`accumulate` returns the same for two streams that differ only in the number of events that a run of
+deltas came in. So `accumulate(merged) == accumulate(original)` has to hold for every stream.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ TAGS: Final = {"<think>", "</think>", "<thinking>", "</thinking>"}
 
 
 class Text(NamedTuple):
-    """Adjacent deltas of one key, read to their end."""
+    """A run of adjacent deltas with equal keys, joined."""
 
     name: str
-    """The event's name, as in `event:`."""
+    """The name of the event, from its `event` field."""
     around: str
-    """The key: all of the event that is neither text, nor extended, nor replaced."""
+    """The key: all of the event except for the text, the lists and the values that may differ."""
     where: Path | None
-    """The place of the text; None as long as there is none."""
+    """The path of the text. None as long as there is no text."""
     text: str
     arrays: dict[Path, list[Any]]
     last: dict[Path, Any]
     id: str
-    """The last event id that the reader has then."""
+    """The last event id that the client has after the run."""
 
 
 class Event(NamedTuple):
-    """An event that stays as it is."""
+    """An event that is not merged."""
 
     name: str
     data: str
@@ -43,7 +42,7 @@ class Event(NamedTuple):
 
 
 class Other(NamedTuple):
-    """What a parser of event streams sees between the events: comment, retry, unfinished."""
+    """What is between the events: a comment, a `retry` field, an unfinished event."""
 
     kind: str
     value: str
@@ -53,10 +52,10 @@ Item: TypeAlias = Text | Event | Other
 
 
 def accumulate(format: str, body: bytes) -> list[Item]:
-    """The meaning of a stream: its events in order, with each run of adjacent deltas as one.
+    """Return the meaning of a stream: its events in order, with each run of adjacent deltas as one.
 
-    The first event stands alone: it is never merged, since it tells the reader that an answer has
-    begun, and some accumulators take fields from it that they never look at again.
+    The first event is never merged. It tells the client that the answer has begun, and some SDKs
+    take fields from the first event only.
     """
     items: list[Item] = []
     first = True
@@ -72,23 +71,23 @@ def accumulate(format: str, body: bytes) -> list[Item]:
 
 
 def segments(format: str, body: bytes) -> list[str]:
-    """The texts of the runs of adjacent deltas, in order; the first event is not one of them."""
+    """Return the texts of the runs of adjacent deltas, in order, without the first event."""
     return [item.text for item in accumulate(format, body) if isinstance(item, Text)]
 
 
 def delta_texts(format: str, body: bytes) -> list[str]:
-    """The text of each delta, one by one."""
+    """Return the text of each delta."""
     events = (item for item in _items(format, body) if isinstance(item, Event))
     return [text.text for event in events if (text := _text(format, event)) is not None]
 
 
 def lone_tags(format: str, body: bytes) -> list[str]:
-    """The deltas that are a thinking tag and nothing else: some clients know the tag by that."""
+    """Return the deltas that consist of a thinking tag: some clients look for such deltas."""
     return [tag for text in delta_texts(format, body) if (tag := text.strip()) in TAGS]
 
 
 def _append(items: list[Item], item: Item) -> None:
-    """Add an item, or join it to the last one, if both are deltas of one key."""
+    """Add an item, or join it to the last one if both are deltas with the same key."""
     before = items[-1] if items else None
     if not (isinstance(item, Text) and isinstance(before, Text) and _same_key(before, item)):
         items.append(item)
@@ -102,7 +101,7 @@ def _append(items: list[Item], item: Item) -> None:
 
 
 def _same_key(one: Text, other: Text) -> bool:
-    """Whether a reader appends both to the same text; no text at all fits any."""
+    """Return True if a client appends both texts to the same string. A delta without text fits."""
     if None not in (one.where, other.where) and one.where != other.where:
         return False
     keys = [(text.name, text.around, text.arrays.keys()) for text in (one, other)]
@@ -110,13 +109,13 @@ def _same_key(one: Text, other: Text) -> bool:
 
 
 def _joined(*texts: str) -> str:
-    """Texts one after the other as UTF-16 has it: two halves of a surrogate pair make it whole."""
+    """Join texts as UTF-16, so that the two halves of a surrogate pair become one character."""
     units = "".join(texts).encode("utf-16-le", "surrogatepass")
     return units.decode("utf-16-le", "surrogatepass")
 
 
 def _text(format: str, event: Event) -> Text | None:
-    """An event as a delta, if it is one."""
+    """Return an event as a delta, or None."""
     if format == "plain_text":
         whole = not event.data or event.data.startswith(("{", "["))
         return None if whole else Text(event.name, "", (), event.data, {}, {}, event.id)
@@ -139,7 +138,7 @@ def _text(format: str, event: Event) -> Text | None:
 
 
 def _around(data: Data, delta: Delta) -> str:
-    """An event without what differs from delta to delta, in one spelling."""
+    """Return the key of a delta, as JSON with sorted names."""
     rest: Any = copy.deepcopy(data)
     for path in (delta.text, *delta.empty, *delta.arrays, *delta.last):
         parent = at(rest, path[:-1])
@@ -163,7 +162,7 @@ def _lines_of_json(body: bytes) -> Iterator[Event | Other]:
 
 
 def _event_stream(body: bytes) -> Iterator[Event | Other]:
-    """The events as the standard has them dispatched, and what it has a parser ignore."""
+    """Yield the events that the standard dispatches, and what is between them."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     name, id_ = "message", ""
     data: list[str] = []

@@ -1,4 +1,4 @@
-"""Small streams of each format, with a delta in each channel that came in two events."""
+"""Small streams of each format. Each kind of text in them comes in two events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Final, NamedTuple
 
 
 class Sample(NamedTuple):
-    """A small stream, with two deltas in it that may become one."""
+    """A small stream with two deltas that may be merged."""
 
     format: str
     events: list[bytes]
     first: int
-    """Of the two deltas, the position of the first."""
+    """The position of the first of the two deltas."""
     merged: bytes
-    """Both of them in one."""
+    """Both deltas as one event."""
 
     def stream(self) -> bytes:
         return b"".join(self.events)

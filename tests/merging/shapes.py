@@ -1,4 +1,4 @@
-"""Where each format has the text of its deltas, in what the official Python client hands out."""
+"""The shape of each format: where the objects of its official Python client have their text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.merging.joined import Event, Path, Shape
 
 
 def filled(fields: Event) -> set[str]:
-    """The names of the fields that say anything."""
+    """Return the names of the fields that are not empty."""
     return {name for name, value in fields.items() if value not in (None, "", [], {}, False)}
 
 
-# OpenAI Chat Completions, and what its many imitators send.
+# OpenAI Chat Completions, as many servers send them.
 
 CHAT_DELTA: Final[Path] = ("choices", 0, "delta")
 CHAT_TEXTS: Final[list[Path]] = [
@@ -34,7 +34,7 @@ CHAT_LISTS: Final[list[Path]] = [
 
 
 def is_chat_delta(chunk: Event) -> bool:
-    """Not what ends, counts or fails, and not what opens a message, a tool call or a function."""
+    """Return False for a finish, usage, an error, and the start of a message or of a call."""
     choices = chunk.get("choices") or []
     if len(choices) != 1 or filled(chunk) & {"usage", "x_groq", "error", "moderation"}:
         return False
@@ -68,7 +68,7 @@ MISTRAL: Final = Shape(
 
 
 def is_responses_delta(event: Event) -> bool:
-    """Not sound, which is base64 with a padding of its own in each event."""
+    """Return False also for audio, which is base64 with its own padding in each event."""
     kind: str = event.get("type", "")
     return kind.endswith(".delta") and kind != "response.audio.delta"
 
@@ -84,7 +84,7 @@ ANTHROPIC_TEXTS: Final = {"text", "thinking", "partial_json"}
 
 
 def is_anthropic_delta(event: Event) -> bool:
-    """Not a signature or a compaction, which are assigned; not what says more than its text."""
+    """Return False for signatures and compactions, and for deltas that have more than text."""
     delta: Event = event["delta"] if event.get("type") == "content_block_delta" else {}
     return delta.keys() - {"type"} <= ANTHROPIC_TEXTS
 
@@ -96,7 +96,7 @@ ANTHROPIC: Final = Shape([("delta", name) for name in sorted(ANTHROPIC_TEXTS)], 
 
 
 def is_gemini_delta(chunk: Event) -> bool:
-    """One candidate, with one part, of text or of thought."""
+    """Return True for one candidate with one part, which is text or a thought."""
     candidates = chunk.get("candidates") or []
     if len(candidates) != 1 or filled(chunk) & {"prompt_feedback"}:
         return False
@@ -135,7 +135,7 @@ OLLAMA_LINE: Final = {"model", "created_at", "message", "response", "thinking", 
 
 
 def is_ollama_delta(line: Event) -> bool:
-    """Not done, and nothing but text: no call, no image, no metric."""
+    """Return True for a line with text only: no call, no image, no metric, not the last line."""
     message: dict[str, Any] = line.get("message") or {}
     return filled(line) <= OLLAMA_LINE and filled(message) <= {"role", "content", "thinking"}
 

@@ -1,6 +1,6 @@
-"""`final` sees what a client of a stream would see, and does not see in how many deltas it came.
+"""`clients.final` shows every change of a stream except for the number of deltas.
 
-What it cannot see is what the SDKs keep to themselves: comments, pings, `[DONE]`, empty deltas.
+It cannot show what the SDKs do not show: comments, pings, `[DONE]`, empty deltas.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def test_two_deltas_merged_by_hand_mean_the_same(sample: Sample) -> None:
 
 
 def test_a_role_that_is_repeated_in_each_chunk_counts_once() -> None:
-    """As some servers do: the SDK would say "assistant" as many times as there are deltas."""
+    """Repetitions of a role do not count: the SDK joins one "assistant" for each delta."""
     delta = CONTENT.replace(b'{"content', b'{"role":"assistant","content')
     split = final("openai-chat", delta % b"Hel" + delta % b"lo")
     assert split == final("openai-chat", delta % b"Hello")
@@ -42,12 +42,12 @@ def test_a_role_that_is_repeated_in_each_chunk_counts_once() -> None:
 
 @WHOLE
 def test_no_sample_makes_its_client_raise(sample: Sample) -> None:
-    """What is compared is what the client made of the whole stream."""
+    """The clients read each sample to its end."""
     assert "'raised'" not in repr(final(sample.format, sample.stream()))
 
 
 def differing(sample: Sample, changed: Callable[[int], list[bytes]]) -> list[int]:
-    """The positions whose change leaves the client with something else."""
+    """Return the positions at which a change gives the client another result."""
     expected = final(sample.format, sample.stream())
     positions = range(len(sample.events))
     return [at for at in positions if final(sample.format, b"".join(changed(at))) != expected]
@@ -77,12 +77,12 @@ def test_an_event_that_changes_places_with_the_next_is_noticed(sample: Sample) -
 
 
 def shortened(value: Any) -> Iterator[Any]:
-    """The value, each time without the last character of another one of its strings."""
+    """Yield copies of the value. In each, another string lacks its last character."""
     if isinstance(value, str) and value:
         yield value[:-1]
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key != "created_at":  # the last one counts
+            if key != "created_at":  # of this string the last one counts
                 yield from ({**value, key: cut} for cut in shortened(item))
     elif isinstance(value, list):
         for at, item in enumerate(value):
@@ -91,7 +91,7 @@ def shortened(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("sample", MERGED)
 def test_a_lost_character_is_noticed(sample: Sample) -> None:
-    """Whichever string of a delta it is lost from: its text, an id, a token."""
+    """A lost character is noticed in any string of a delta: its text, an id, a token."""
     expected = final(sample.format, sample.stream())
     for at in (sample.first, sample.first + 1):
         name, mark, data = sample.events[at].rpartition(b"data: ")
@@ -103,7 +103,7 @@ def test_a_lost_character_is_noticed(sample: Sample) -> None:
 
 
 def test_what_a_client_had_before_it_raised_counts() -> None:
-    """An error in the stream: what it says is compared, and the text that came before it."""
+    """If the stream has an error, the result has its message and the text before it."""
     events = next(chat()).events
     error = sse({"error": {"message": "overloaded", "code": 529}})
     result = final("openai-chat", b"".join([*events[:5], error]))
@@ -115,7 +115,7 @@ def test_what_a_client_had_before_it_raised_counts() -> None:
 
 
 def test_halves_of_a_surrogate_pair_are_the_character() -> None:
-    """A delta that ends in the middle of an emoji, as a server in JavaScript may cut it."""
+    """Two deltas that cut an emoji, as a server in JavaScript may do, give the emoji."""
     halves = [rb"\ud83d", rb"\ude00"]
     split = final("openai-chat", b"".join(CONTENT % half for half in halves))
     assert split == final("openai-chat", CONTENT % b"".join(halves))

@@ -1,4 +1,4 @@
-"""`DeltaFormat`: JSON events of one's own."""
+"""`DeltaFormat`: JSON events of one's own, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from tests.merging.merged import compact, fed, is_left, merged, sse
+from tests.merging.merged import compact, feed, is_unchanged, merged, sse
 
 DeltaFormat = formats.DeltaFormat
 
@@ -25,7 +25,7 @@ DeltaFormat = formats.DeltaFormat
     ids=str,
 )
 def test_the_delta_is_a_path(arguments: Any, events: list[Any]) -> None:
-    """The name of a member, or several, and the numbers of elements."""
+    """`delta` is the name of a member, or a path with names and numbers of elements."""
     first, last, joined = map(sse, events)
     assert merged(DeltaFormat(**arguments), first, last) == joined
 
@@ -41,7 +41,7 @@ def test_the_delta_is_a_path(arguments: Any, events: list[Any]) -> None:
     ids=str,
 )
 def test_names_may_be_of_any_language(arguments: Any, fields: Any, escaped: bool) -> None:
-    """And may be written with escapes, as `json.dumps` does if one does not tell it otherwise."""
+    """Names outside ASCII are found, escaped in the JSON (the default of `json.dumps`) or not."""
     once = json.dumps(fields, ensure_ascii=escaped)
     twice = once.replace('"a"', '"aa"')
     assert merged(DeltaFormat(**arguments), sse(once), sse(once)) == sse(twice)
@@ -53,39 +53,39 @@ def test_names_may_be_of_any_language(arguments: Any, fields: Any, escaped: bool
     ids=str,
 )
 def test_what_has_no_string_there_is_left(value: Any) -> None:
-    """Whatever there is on the way to it."""
+    """An event without a string at the path of `delta` is not merged."""
     event = sse(compact(value))
-    assert is_left(DeltaFormat(delta="a.1.b"), event, event)
+    assert is_unchanged(DeltaFormat(delta="a.1.b"), event, event)
 
 
 def test_the_name_of_the_event_has_to_be_that() -> None:
-    """Without one given, the event has to have none."""
+    """Only events with the name `event` are merged. Without `event`, only events without a name."""
     for name, before in (("token", ["event: token"]), (None, [])):
         events = [sse({"delta": text}, *before) for text in ("a", "b", "ab")]
         assert merged(DeltaFormat(event=name), *events[:2]) == events[2]
-        assert is_left(DeltaFormat(event="other"), *events[:2])
-    assert is_left(DeltaFormat(), *[sse({"delta": "a"}, "event: message")] * 2)
+        assert is_unchanged(DeltaFormat(event="other"), *events[:2])
+    assert is_unchanged(DeltaFormat(), *[sse({"delta": "a"}, "event: message")] * 2)
 
 
 def test_the_type_has_to_be_that() -> None:
-    """`type` is for events that are told apart by the member of that name."""
+    """Only events whose member `type` has the value `type` are merged."""
     format = DeltaFormat(type="token")
     assert merged(format, *[sse({"type": "token", "delta": "a"})] * 2) == (
         sse({"type": "token", "delta": "aa"})
     )
     for value in ("other", 1, None, ["token"]):
-        assert is_left(format, *[sse({"type": value, "delta": "a"})] * 2)
-    assert is_left(format, *[sse({"delta": "a"})] * 2)
+        assert is_unchanged(format, *[sse({"type": value, "delta": "a"})] * 2)
+    assert is_unchanged(format, *[sse({"delta": "a"})] * 2)
 
 
 def test_same_has_to_be_there() -> None:
-    """And to be equal, as all that is not named. Null is there; a path may be one."""
+    """The members in `same` have to exist and to be equal. Null counts as existing."""
     format = DeltaFormat(same=("run", "of.part"))
     a, b, ab = (sse({"run": None, "of": {"part": 1}, "delta": text}) for text in ("a", "b", "ab"))
     assert merged(format, a, b) == ab
-    assert is_left(format, *[sse({"run": 1, "of": {}, "delta": "a"})] * 2)
-    assert is_left(format, *[sse({"of": {"part": 1}, "delta": "a"})] * 2)
-    assert is_left(format, a, sse({"run": None, "of": {"part": 2}, "delta": "b"}))
+    assert is_unchanged(format, *[sse({"run": 1, "of": {}, "delta": "a"})] * 2)
+    assert is_unchanged(format, *[sse({"of": {"part": 1}, "delta": "a"})] * 2)
+    assert is_unchanged(format, a, sse({"run": None, "of": {"part": 2}, "delta": "b"}))
 
 
 @pytest.mark.parametrize(
@@ -94,50 +94,50 @@ def test_same_has_to_be_there() -> None:
     ids=str,
 )
 def test_last_may_differ(values: tuple[Any, Any]) -> None:
-    """A number, a string, or anything at all of one kind; the last one counts."""
+    """Values in `last` may be any JSON values of the same kind. The last one counts."""
     format = DeltaFormat(last=("n", "deep.0.n"))
     first, last = ({"n": value, "deep": [{"n": value}]} for value in values)
     assert merged(format, sse({**first, "delta": "a"}), sse({**last, "delta": "b"})) == (
         sse({**last, "delta": "ab"})
     )
-    assert is_left(DeltaFormat(), sse({**first, "delta": "a"}), sse({**last, "delta": "b"}))
+    assert is_unchanged(DeltaFormat(), sse({**first, "delta": "a"}), sse({**last, "delta": "b"}))
 
 
 def test_join_makes_one_array_of_several() -> None:
-    """Of each that is named; without it, arrays have to be equal."""
+    """Arrays in `join` are joined. Other arrays have to be equal."""
     events = [sse({"x": [n], "delta": "a", "y": {"z": [-n, n] if n else []}}) for n in range(3)]
     joined = sse({"x": [0, 1, 2], "delta": "aaa", "y": {"z": [-1, 1, -2, 2]}})
     assert merged(DeltaFormat(join=("x", "y.z")), *events) == joined
-    assert is_left(DeltaFormat(join=("x",)), *events)
+    assert is_unchanged(DeltaFormat(join=("x",)), *events)
 
 
 @pytest.mark.parametrize("value", [1, "x", {"a": 1}, None, True], ids=str)
 def test_what_is_no_array_is_not_joined(value: Any) -> None:
-    """It has to be equal then."""
+    """A value in `join` that is no array has to be equal."""
     format = DeltaFormat(join=("x",))
     a, b, ab = (sse({"delta": text, "x": value}) for text in ("a", "b", "ab"))
     assert merged(format, a, b) == ab
-    assert is_left(format, a, sse({"delta": "b", "x": [1]}))
+    assert is_unchanged(format, a, sse({"delta": "b", "x": [1]}))
 
 
 def test_several_formats_may_be_in_one_stream() -> None:
-    """Each for events of its own."""
+    """Each `DeltaFormat` merges its own events."""
     both = [DeltaFormat(event="a"), DeltaFormat(event="b", delta="text")]
     a, b = sse({"delta": "a"}, "event: a"), sse({"text": "b"}, "event: b")
     merger = Merger(both)
-    fed(merger, [a])
-    assert fed(merger, [a, a, b, b, b, a]) == (
+    feed(merger, [a])
+    assert feed(merger, [a, a, b, b, b, a]) == (
         sse({"delta": "aa"}, "event: a") + sse({"text": "bbb"}, "event: b") + a
     )
 
 
 def test_a_format_of_ones_own_goes_with_a_built_in_one() -> None:
-    """In the stream of that one."""
+    """A stream of a built-in format may have events of a `DeltaFormat`: both are merged."""
     own = sse({"text": "x"}, "event: note")
     typed = '{"type":"TEXT_MESSAGE_CONTENT","messageId":"1","delta":"%s"}'
     merger = Merger([*formats.auto, DeltaFormat(event="note", delta="text")])
-    fed(merger, [sse({"type": "RUN_STARTED"})])
-    assert fed(merger, [own, own, sse(typed % "a"), sse(typed % "b")]) == (
+    feed(merger, [sse({"type": "RUN_STARTED"})])
+    assert feed(merger, [own, own, sse(typed % "a"), sse(typed % "b")]) == (
         sse({"text": "xx"}, "event: note") + sse(typed % "ab")
     )
 
@@ -162,7 +162,7 @@ WRONG_VALUE: list[tuple[str, object]] = [
     ],
 )
 def test_a_wrong_argument_raises(name: str, value: Any, error: type[Exception]) -> None:
-    """With its name and the value; of a collection, the one that is wrong."""
+    """The error names the argument and the value; of a collection, the wrong element."""
     shown = value[-1] if isinstance(value, list) and name in {"same", "last", "join"} else value
     with pytest.raises(error, match=f"{name} must .*{re.escape(repr(shown))}"):
         DeltaFormat(**{name: value})
@@ -180,18 +180,18 @@ def test_a_wrong_argument_raises(name: str, value: Any, error: type[Exception]) 
     ids=str,
 )
 def test_one_value_has_one_part(arguments: Any) -> None:
-    """What is added up cannot be replaced as well."""
+    """A value may not be in two of `delta`, `last` and `join`, nor inside another one."""
     with pytest.raises(ValueError, match="must not overlap"):
         DeltaFormat(**arguments)
 
 
 def test_names_that_begin_alike_do_not_overlap() -> None:
-    """`text` and `texts` are two members."""
+    """Names such as `text` and `texts` do not overlap."""
     DeltaFormat(delta="text", last=("texts",), join=("text_list",))
 
 
 def test_a_format_has_a_name_to_be_known_by() -> None:
-    """After what tells its events from others."""
+    """The name of a `DeltaFormat` shows its event, type or delta."""
     names = [DeltaFormat(event="e", type="t"), DeltaFormat(type="t"), DeltaFormat(delta="d")]
     assert [format.name for format in names] == [
         "DeltaFormat(e)",
@@ -201,7 +201,7 @@ def test_a_format_has_a_name_to_be_known_by() -> None:
 
 
 def test_it_does_not_change_with_what_it_was_made_of() -> None:
-    """A list that it was given may go on being used."""
+    """A list that was passed as an argument may be changed later."""
     last = ["n"]
     format = DeltaFormat(last=last)
     last.clear()

@@ -1,4 +1,4 @@
-"""The fixtures have in them what they are for, and the generators make streams of every format."""
+"""The fixtures and the generated streams have what the other tests need."""
 
 # ruff: noqa: RUF001 (the fixtures have dashes and quotes of every kind)
 
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from hypothesis import Phase, find, given, settings, strategies as st
 
-from tests.merging.generators import FORMATS, cuts, streams, whole
+from tests.merging.generators import FORMATS, cuts, streams, uncut
 from tests.merging.reference import (
     Event,
     Other,
@@ -32,9 +32,9 @@ class Fixture(NamedTuple):
     file: str
     format: str
     deltas: int
-    """How many of its events are deltas."""
+    """The number of its deltas."""
     texts: list[str]
-    """The runs of them; a delta that is the first event of all is none."""
+    """The texts of the runs of deltas, without a delta that is the first event."""
 
 
 OOLONG: Final = "Oolong (乌龙)\n\t- half-oxidised 🍃."
@@ -48,7 +48,7 @@ FIXTURES: Final = [
         [
             'The reader wants a "short" answer.\n',
             'Grüntee – 緑茶 🍵:\n\n80\xa0°C, "two" minutes.',
-            "",  # the second choice begins
+            "",  # the start of the second choice
             "I’m sorry, no.",
             '{"litres": 1}',
             '{"text":"tea \\u2615 \\"hot\\""}',
@@ -186,7 +186,7 @@ def read(fixture: Fixture) -> bytes:
 
 
 def test_every_fixture_is_tested_and_every_format_has_one() -> None:
-    """A file that is added has to be entered in the list above."""
+    """Every file is in the list above, and every format has a fixture."""
     files = {path.name for path in DIRECTORY.iterdir()} - {"README.md"}
     assert {fixture.file for fixture in FIXTURES} == files
     assert {fixture.format for fixture in FIXTURES} == set(FORMATS)
@@ -194,7 +194,7 @@ def test_every_fixture_is_tested_and_every_format_has_one() -> None:
 
 @BY_FILE
 def test_fixture_has_the_deltas_it_claims(fixture: Fixture) -> None:
-    """As many deltas, and in them the text, in as many runs."""
+    """A fixture has the listed number of deltas and the listed runs of text."""
     body = read(fixture)
     assert len(delta_texts(fixture.format, body)) == fixture.deltas
     assert segments(fixture.format, body) == fixture.texts
@@ -202,7 +202,7 @@ def test_fixture_has_the_deltas_it_claims(fixture: Fixture) -> None:
 
 @BY_FILE
 def test_fixture_is_a_whole_stream_of_json(fixture: Fixture) -> None:
-    """Every event can be read, and the last one has its end."""
+    """Every event has JSON data, and the last event is complete."""
     items = accumulate(fixture.format, read(fixture))
     assert not [item for item in items if isinstance(item, Other) and item.kind == "unfinished"]
     data = [item.data for item in items if isinstance(item, Event) and item.data != "[DONE]"]
@@ -223,7 +223,7 @@ def test_fixture_is_a_whole_stream_of_json(fixture: Fixture) -> None:
     ids=["UTF-8", "line feed", "quote", "escape", "surrogate pair"],
 )
 def test_fixture_has_every_kind_of_character(fixture: Fixture, what: bytes) -> None:
-    """Raw and escaped."""
+    """A fixture has UTF-8, escaped line feeds, quotes, other escapes and surrogate pairs."""
     assert re.search(what, read(fixture))
 
 
@@ -250,12 +250,12 @@ def test_fixture_has_every_kind_of_character(fixture: Fixture, what: bytes) -> N
     ],
 )
 def test_fixture_has_the_habits_of_its_server(file: str, habit: bytes) -> None:
-    """Byte for byte."""
+    """A fixture has bytes that are typical of its server."""
     assert habit in DIRECTORY.joinpath(file).read_bytes()
 
 
 def test_tags_on_their_own_are_found() -> None:
-    """Some clients know a thinking tag only if it is all of a delta."""
+    """`lone_tags` finds deltas that consist of a tag: some clients look for them."""
     body = DIRECTORY.joinpath("openai_chat_groq.sse").read_bytes()
     assert lone_tags("openai_chat", body) == ["<think>", "</think>"]
 
@@ -264,7 +264,7 @@ def test_tags_on_their_own_are_found() -> None:
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_generated_streams_are_understood(format: str, data: Any) -> None:
-    """Every event is whole and in the format; the runs have the text of the deltas, in order."""
+    """Generated events are complete and in the format, and runs have the text of their deltas."""
     events = data.draw(streams(format))
     body = b"".join(events)
     items = accumulate(format, body)
@@ -283,7 +283,7 @@ def units(text: str) -> bytes:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("what", ["a run", "two keys in turns", "a character in two halves"])
 def test_generated_streams_have_what_a_merge_can_get_wrong(format: str, what: str) -> None:
-    """Runs to merge, keys that alternate, and a surrogate pair in two events."""
+    """The generators make runs to merge, alternating keys, and a surrogate pair in two events."""
     if format == "plain_text" and what == "a character in two halves":
         return  # plain text has no escapes
 
@@ -309,12 +309,12 @@ def test_generated_streams_have_what_a_merge_can_get_wrong(format: str, what: st
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_chunks_are_the_body_cut(data: Any) -> None:
-    """Nothing is lost between the chunks, and whole events stay whole."""
+    """`cuts` and `uncut` lose nothing, and `uncut` does not cut an event."""
     events = data.draw(streams("gemini"))
     body = b"".join(events)
     chunks = data.draw(cuts(body))
     assert b"".join(chunks) == body
     assert all(chunks)
-    groups = data.draw(whole(events))
+    groups = data.draw(uncut(events))
     assert b"".join(groups) == body
     assert all(group.endswith(b"\n") for group in groups)

@@ -1,4 +1,4 @@
-"""The judgement of the JavaScript clients: it sees every event, and not how a text was cut."""
+"""`javascript.final` shows every change of a stream except for the number of deltas."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.slow
 Events = list[bytes]
 
 THOUGHT: Final = ("Let me", " think")
-TEXT: Final = ("Wörds ", "and \ud83d", "\ude00\n")  # servers in JavaScript cut pairs in two
+TEXT: Final = ("Wörds ", "and \ud83d", "\ude00\n")  # servers in JavaScript may cut a surrogate pair
 ARGUMENTS: Final = ('{"city": "Ber', 'lin"}')
 
 
 class Texts(NamedTuple):
-    """How three texts are cut into deltas."""
+    """Three texts, cut into deltas."""
 
     thought: tuple[str, ...] = THOUGHT
     text: tuple[str, ...] = TEXT
@@ -168,8 +168,8 @@ def final_of(format: str, *streams: Events) -> list[object]:
     return javascript.final(format, [b"".join(events) for events in streams])
 
 
-def blind_spots(format: str, mutants: list[Events]) -> list[Events]:
-    """Those of the streams that the client takes for the original."""
+def undetected(format: str, mutants: list[Events]) -> list[Events]:
+    """Return the changed streams whose result is that of the original stream."""
     original, *finals = final_of(format, list(STREAMS[format](Texts())), *mutants)
     return [events for events, seen in zip(mutants, finals, strict=True) if seen == original]
 
@@ -180,14 +180,14 @@ def format(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_client_reads_its_stream_without_an_error(format: str) -> None:
-    """What the other tests change is a stream that the client likes."""
+    """The clients read the stream that the other tests change without an error."""
     (seen,) = final_of(format, list(STREAMS[format](Texts())))
     assert isinstance(seen, dict)
     assert "error" not in seen
 
 
 def test_merged_deltas_mean_the_same(format: str) -> None:
-    """One delta for each text leaves a client with what it has from many, in fewer steps."""
+    """Merged deltas give the same result in fewer updates."""
     stream = STREAMS[format]
     bodies = [b"".join(stream(texts)) for texts in (Texts(), Texts().merged())]
     plain, merged = javascript.accumulate(format, bodies)
@@ -196,39 +196,39 @@ def test_merged_deltas_mean_the_same(format: str) -> None:
 
 
 def test_lost_event_is_seen(format: str) -> None:
-    """Whichever it is."""
+    """A lost event changes the result, whichever it is."""
     events = list(STREAMS[format](Texts()))
-    assert blind_spots(format, [events[:at] + events[at + 1 :] for at in range(len(events))]) == []
+    assert undetected(format, [events[:at] + events[at + 1 :] for at in range(len(events))]) == []
 
 
 def test_doubled_event_is_seen(format: str) -> None:
-    """Whichever it is."""
+    """A doubled event changes the result, whichever it is."""
     events = list(STREAMS[format](Texts()))
-    assert blind_spots(format, [events[: at + 1] + events[at:] for at in range(len(events))]) == []
+    assert undetected(format, [events[: at + 1] + events[at:] for at in range(len(events))]) == []
 
 
 def test_swapped_events_are_seen(format: str) -> None:
-    """Whichever neighbours they are."""
+    """Two adjacent events that are swapped change the result."""
     events = list(STREAMS[format](Texts()))
     mutants = [
         [*events[:at], second, first, *events[at + 2 :]]
         for at, (first, second) in enumerate(pairwise(events))
     ]
-    assert blind_spots(format, mutants) == []
+    assert undetected(format, mutants) == []
 
 
 @pytest.mark.parametrize("piece", [b"W\\u00f6rds", b'\\"city'], ids=["text", "arguments"])
 def test_lost_character_is_seen(format: str, piece: bytes) -> None:
-    """In the deltas alone: what the server sends whole, after them, stays as it is."""
+    """A lost character in a delta changes the result, although the whole text follows later."""
     events = list(STREAMS[format](Texts()))
     (at,) = (at for at, event in enumerate(events) if piece in event and b"delta" in event.lower())
     shorter = events[at].replace(piece, piece[:-1])
     assert shorter != events[at]
-    assert blind_spots(format, [[*events[:at], shorter, *events[at + 1 :]]]) == []
+    assert undetected(format, [[*events[:at], shorter, *events[at + 1 :]]]) == []
 
 
 def test_final_does_not_depend_on_what_was_read_before(format: str) -> None:
-    """The process reads one body after the other, and the answers keep their order."""
+    """The result of a stream does not depend on the streams before it in the process."""
     plain = list(STREAMS[format](Texts()))
     first, other, second = final_of(format, plain, plain[:3], plain)
     assert first == second
@@ -236,7 +236,7 @@ def test_final_does_not_depend_on_what_was_read_before(format: str) -> None:
 
 
 def test_ag_ui_ids_that_the_client_invents_are_comparable() -> None:
-    """Events from before AG-UI 1.0 have none, and the client gives them random ones."""
+    """Random ids, which the client gives to events from before AG-UI 1.0, do not differ."""
     thoughts = [
         {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
         {"type": "THINKING_START"},
@@ -253,7 +253,7 @@ def test_ag_ui_ids_that_the_client_invents_are_comparable() -> None:
 
 
 def test_ag_ui_refuses_a_delta_after_the_end_of_its_message() -> None:
-    """Its verifier runs: a delta that comes late ends the run."""
+    """AG-UI's verifier runs: a delta after the end of its message ends the run with an error."""
     *events, end = (
         event for event in ag_ui(Texts()) if b"TEXT_MESSAGE" in event or b'"RUN_' in event
     )
@@ -265,7 +265,7 @@ def test_ag_ui_refuses_a_delta_after_the_end_of_its_message() -> None:
 
 
 def test_vercel_refuses_a_delta_of_a_part_that_is_not_open() -> None:
-    """A delta that comes after the end of its part is an error of the chat."""
+    """A delta after the end of its part is an error of Vercel's chat."""
     events = list(vercel_ui(Texts()))
     at = next(at for at, event in enumerate(events) if b"text-end" in event)
     (seen,) = final_of(
@@ -277,7 +277,7 @@ def test_vercel_refuses_a_delta_of_a_part_that_is_not_open() -> None:
 
 
 def test_unknown_format_is_an_error() -> None:
-    """There is no answer for a client that is not there."""
+    """An unknown format raises an error."""
     with pytest.raises(RuntimeError, match="no client for gopher"):
         javascript.final("gopher", [b""])
 
@@ -285,7 +285,7 @@ def test_unknown_format_is_an_error() -> None:
 def test_without_node_the_tests_are_skipped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With a word on how to get it."""
+    """Without Node the tests are skipped, with a hint how to install it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("SSE_BATCHING_REQUIRE_NODE", raising=False)
     with pytest.raises(pytest.skip.Exception, match="apt install nodejs"):
@@ -295,7 +295,7 @@ def test_without_node_the_tests_are_skipped(
 def test_without_node_the_tests_fail_where_it_is_required(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where the environment says that it must be there, a skip would hide something."""
+    """With SSE_BATCHING_REQUIRE_NODE=1 a missing Node is a failure, not a skip."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SSE_BATCHING_REQUIRE_NODE", "1")
     with pytest.raises(pytest.fail.Exception, match="SSE_BATCHING_REQUIRE_NODE"):

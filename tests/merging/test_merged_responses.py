@@ -1,4 +1,4 @@
-"""Merging in responses: which are merged, when their events go out, and what the report says."""
+"""Merging in whole responses: when events go out, how a response ends, what the report says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPENER, DONE = typed({"type": "message_start"}), typed({"type": "message_stop"})
 
 
 def delta(text: str) -> bytes:
-    """A delta of Anthropic's."""
+    """Return a text delta of Anthropic's."""
     inside = {"type": "text_delta", "text": text}
     return typed({"type": "content_block_delta", "index": 0, "delta": inside})
 
@@ -42,61 +42,65 @@ def merging(app: ASGIApp, **options: Any) -> SSEBatchingMiddleware:
 
 
 def writes(talk: Conversation) -> list[tuple[float, bytes]]:
-    """When each part of the body was written, and what was in it; rounded, for all the tests on
-    trio share one clock."""
+    """Return when each part of the body was written, and the part.
+
+    Times are rounded: all tests on trio share one clock, so differences of times are not exact.
+    """
     return [(round(at, 6), body) for at, body in times(talk)]
 
 
-# When events go out.
+# When events go out. A batch waits as long as its burst is old: a delta at 0.125 is due at 0.25.
 
 
 async def test_the_deltas_of_a_batch_are_one_event() -> None:
-    """The first event goes at once; a batch waits as it always did; the last message has the rest.
-    All of it in as few writes as without."""
+    """The first event goes out at once, a batch when it is due, the rest with the last message.
+
+    There are as few writes as without merging.
+    """
     app = emitting(
-        OPENER, 0.125, delta("a"), delta("b"), 0.125, delta("c"), 0.25, delta("d"), delta("e")
+        OPENER, 0.125, delta("a"), delta("b"), 0.0625, delta("c"), 0.1875, delta("d"), delta("e")
     )
     talk = await converse(merging(app))
-    assert writes(talk) == [(0, OPENER), (0.375, delta("abc"))]
+    assert writes(talk) == [(0, OPENER), (0.25, delta("abc"))]
     assert talk.bodies[-1] == delta("de")
 
 
 async def test_without_the_option_no_event_is_changed() -> None:
-    """Merging is asked for."""
+    """Merging is off by default."""
     stream = [OPENER, delta("a"), delta("b"), DONE]
     talk = await converse(SSEBatchingMiddleware(emitting(*stream)))
     assert talk.body == b"".join(stream)
 
 
 async def test_an_event_that_is_no_delta_takes_along_what_is_pending() -> None:
-    """In one write, at once: nobody waits for a batch to be full to hear that a tool is called."""
+    """Another event goes out at once, with pending deltas in the same write."""
     app = emitting(OPENER, MOMENT, delta("a"), delta("b"), DONE, MOMENT, delta("c"), 1.0)
     talk = await converse(merging(app))
     assert [body for _, body in writes(talk)] == [OPENER, delta("ab") + DONE, delta("c")]
-    assert [at for at, _ in writes(talk)] == [0, MOMENT, 2 * MOMENT + DELAY]
+    assert [at for at, _ in writes(talk)] == [0, MOMENT, 4 * MOMENT]
 
 
 async def test_an_event_that_is_no_delta_does_not_wait_though_nothing_is_pending() -> None:
-    """Alone in its batch, right after another."""
+    """Another event goes out at once also if it is alone in its batch."""
     talk = await converse(merging(emitting(OPENER, 0.125, DONE, 0.0625, DONE, 1.0)))
     assert writes(talk) == [(0, OPENER), (0.125, DONE), (0.1875, DONE)]
 
 
 async def test_a_delta_that_comes_alone_is_not_held_for_a_successor() -> None:
-    """After a quiet time it goes at once, like any chunk."""
+    """A delta after a quiet time goes out at once, like any chunk."""
     talk = await converse(merging(emitting(OPENER, 1.0, delta("a"), 1.0, delta("b"), 1.0)))
     assert writes(talk) == [(0, OPENER), (1, delta("a")), (2, delta("b"))]
 
 
 async def test_an_event_of_an_unknown_stream_waits_as_ever() -> None:
-    """There is nothing to merge, and nothing is urgent."""
+    """Without a known format, events wait as without merging."""
     app = emitting(sse("1"), 0.125, sse("2"), sse("3"), 1.0)
-    assert writes(await converse(merging(app))) == [(0, sse("1")), (0.375, sse("2") + sse("3"))]
+    assert writes(await converse(merging(app))) == [(0, sse("1")), (0.25, sse("2") + sse("3"))]
 
 
 @pytest.mark.parametrize("merge", ["auto", None])
 async def test_an_event_can_be_named_that_must_not_wait(merge: Any) -> None:
-    """By `flush_on`, with `merge` or without."""
+    """An event in `flush_on` goes out at once, with `merge` or without."""
     now = sse({"type": "now"})
     app = emitting(sse("1"), 0.125, sse("2"), now, 1.0)
     talk = await converse(merging(app, merge=merge, flush_on=("now",)))
@@ -104,21 +108,21 @@ async def test_an_event_can_be_named_that_must_not_wait(merge: Any) -> None:
 
 
 async def test_an_event_that_comes_in_two_chunks_is_merged_as_any_other() -> None:
-    """If its rest comes before the batch is due."""
+    """An event in two chunks is merged if both come before the batch is due."""
     event = delta("b")
-    app = emitting(OPENER, 0.125, delta("a"), event[:9], 0.125, event[9:], 1.0)
-    assert writes(await converse(merging(app))) == [(0, OPENER), (0.375, delta("ab"))]
+    app = emitting(OPENER, 0.125, delta("a"), event[:9], 0.0625, event[9:], 1.0)
+    assert writes(await converse(merging(app))) == [(0, OPENER), (0.25, delta("ab"))]
 
 
 async def test_half_an_event_waits_no_longer_than_any_chunk() -> None:
-    """It goes out as it is when the batch is due, and what follows belongs to it."""
+    """Half an event goes out unchanged when the batch is due, and the other half follows it."""
     reports: list[StreamReport] = []
     event, done = delta("c"), sse({"type": "done"})
     app = emitting(OPENER, 0.125, delta("a"), delta("b") + event[:9], 0.5, event[9:] + done, 1.0)
     talk = await converse(merging(app, on_close=reports.append))
     assert writes(talk) == [
         (0, OPENER),
-        (0.375, delta("ab") + event[:9]),
+        (0.25, delta("ab") + event[:9]),
         (0.625, event[9:] + done),
     ]
     assert reports[0].bytes_in == len(OPENER + delta("a") + delta("b") + event + done)
@@ -126,19 +130,19 @@ async def test_half_an_event_waits_no_longer_than_any_chunk() -> None:
 
 
 async def test_a_heartbeat_without_a_blank_line_is_not_held() -> None:
-    """Proxies wait for it."""
+    """A comment line without a blank line goes out at once, because proxies wait for it."""
     app = emitting(OPENER, 1.0, b":\n", 1.0, b":\n", 1.0)
     assert writes(await converse(merging(app))) == [(0, OPENER), (1, b":\n"), (2, b":\n")]
 
 
 async def test_an_empty_first_chunk_still_sends_the_headers() -> None:
-    """Some apps mean it so."""
+    """An empty first chunk makes the server send the headers, as some apps intend."""
     talk = await converse(merging(emitting(b"", 1.0, OPENER)))
     assert writes(talk)[0] == (0, b"")
 
 
 async def test_merged_events_keep_to_their_limit() -> None:
-    """`max_merged_bytes` is for one event, whatever the batch has."""
+    """`max_merged_bytes` limits each merged event, not the batch."""
     limit = len(delta("aaa"))
     app = emitting(OPENER, MOMENT, *[delta("a")] * 9, 1.0)
     talk = await converse(merging(app, max_merged_bytes=limit))
@@ -148,7 +152,7 @@ async def test_merged_events_keep_to_their_limit() -> None:
 
 
 async def test_a_batch_is_full_by_what_came_in() -> None:
-    """`max_batch_bytes` bounds what is buffered: what it will be merged to is no matter."""
+    """`max_batch_bytes` limits the bytes that came in, not the bytes that merging leaves."""
     size = len(delta("a"))
     app = emitting(OPENER, MOMENT, *[delta("a")] * 6, 1.0)
     talk = await converse(merging(app, max_batch_bytes=3 * size))
@@ -156,7 +160,7 @@ async def test_a_batch_is_full_by_what_came_in() -> None:
 
 
 async def test_an_event_larger_than_the_buffer_passes_as_it_comes() -> None:
-    """The app is not held up for good, and nothing is lost."""
+    """An event above `max_batch_bytes` does not block the app, and nothing is lost."""
     large = delta("x" * 1000)
     parts = [large[at : at + 100] for at in range(0, len(large), 100)]
     app = emitting(OPENER, MOMENT, delta("a"), delta("b"), *parts, delta("c"), 1.0)
@@ -168,7 +172,7 @@ async def test_an_event_larger_than_the_buffer_passes_as_it_comes() -> None:
 
 
 async def test_flush_delivers_all_that_was_sent() -> None:
-    """What was pending is merged; half an event goes out too, and its rest is merged with none."""
+    """A flush merges pending deltas and releases half an event. The rest of it is not merged."""
     bodies: list[bytes] = []
     event = delta("c")
 
@@ -187,7 +191,7 @@ async def test_flush_delivers_all_that_was_sent() -> None:
 
 
 async def test_a_message_of_another_kind_keeps_its_place() -> None:
-    """All that came before it goes out before it."""
+    """All bytes that the app sent before another message go out before this message."""
     debug: Message = {"type": "http.response.debug", "info": {}}
     half = delta("b")[:10]
     app = sending(start(), chunk(OPENER), chunk(delta("a") + half), debug, last(b"x"))
@@ -200,15 +204,15 @@ async def test_a_message_of_another_kind_keeps_its_place() -> None:
 
 @pytest.mark.parametrize("before_the_start", [True, False])
 async def test_where_batching_is_off_nothing_is_merged(before_the_start: bool) -> None:
-    """Each chunk is delivered by itself, though it is half an event. And if batching is switched on
-    again, chunks are joined, but not merged."""
+    """Without batching each chunk is a write, also half an event. Merging does not come back."""
     events = [OPENER, delta("a"), delta("b")[:9], delta("b")[9:]]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if before_the_start:
             current_stream().configure(enabled=False)
         await send(start())
-        current_stream().configure(enabled=False)
+        if not before_the_start:
+            current_stream().configure(enabled=False)
         for event in events:
             await send(chunk(event))
         current_stream().configure(enabled=True)
@@ -222,7 +226,7 @@ async def test_where_batching_is_off_nothing_is_merged(before_the_start: bool) -
 
 
 async def test_batching_can_be_switched_off_while_half_an_event_is_held() -> None:
-    """It goes out with the next chunk, or at the end."""
+    """Half an event that is held goes out with the next chunk."""
 
     async def work(emit: Emit) -> None:
         for body in (OPENER, delta("a"), delta("b"), delta("c")[:9]):
@@ -237,7 +241,7 @@ async def test_batching_can_be_switched_off_while_half_an_event_is_held() -> Non
 
 
 async def test_switching_batching_off_at_the_end_loses_nothing() -> None:
-    """Though nothing follows that could take half an event along."""
+    """Half an event that is held goes out at the end of the response."""
     reports: list[StreamReport] = []
 
     async def work(emit: Emit) -> None:
@@ -252,7 +256,7 @@ async def test_switching_batching_off_at_the_end_loses_nothing() -> None:
 
 
 async def test_comments_come_between_events() -> None:
-    """Not where half an event is out."""
+    """A keep-alive comment is never written inside an event."""
     event, comment = delta("b"), b":\n"
     app = emitting(OPENER, 1.5, event[:9], 2.0, event[9:], 1.25, delta("c"))
     talk = await converse(merging(app, keepalive_interval=1))
@@ -267,7 +271,7 @@ async def test_comments_come_between_events() -> None:
 
 
 async def test_what_goes_by_unseen_ends_the_merging() -> None:
-    """A message with a part of an event, that cannot be joined to others, say."""
+    """Merging ends at a message that cannot be buffered, because it may have a part of an event."""
     odd = {**chunk(b"event: x\n"), "extension": 1}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -281,7 +285,7 @@ async def test_what_goes_by_unseen_ends_the_merging() -> None:
 
 
 async def test_what_is_recorded_is_what_the_app_sent() -> None:
-    """Not what was made of it; and the figures tell what came in and what went out."""
+    """The record has the bytes of the app. The report counts bytes before and after merging."""
     reports: list[StreamReport] = []
     stream = [OPENER, delta("a"), delta("b"), delta("c")]
     app = merging(emitting(*stream), record_bytes=10_000, on_close=reports.append)
@@ -298,7 +302,7 @@ async def test_what_is_recorded_is_what_the_app_sent() -> None:
 
 
 async def test_the_end_brings_all_that_is_pending() -> None:
-    """Merged, with half an event behind it, and what the last message has, in one write."""
+    """The last message takes along pending deltas, merged, and half an event, in one write."""
     half = delta("c")[:25]
     app = sending(start(), *map(chunk, (OPENER, delta("a"), delta("b"))), last(half))
     talk = await converse(merging(app))
@@ -308,13 +312,13 @@ async def test_the_end_brings_all_that_is_pending() -> None:
 
 
 async def test_the_last_message_may_complete_an_event() -> None:
-    """Then it is merged as well."""
+    """An event that the last message completes is merged."""
     app = sending(start(), *map(chunk, (OPENER, delta("a"), delta("b")[:9])), last(delta("b")[9:]))
     assert (await converse(merging(app))).body == OPENER + delta("ab")
 
 
 async def test_an_app_that_raises_has_had_its_say() -> None:
-    """What it sent before is delivered, half an event too."""
+    """If the app raises, all that it sent before is delivered, also half an event."""
     reports: list[StreamReport] = []
     half = delta("c")[:25]
     error = ValueError("of the app's")
@@ -338,7 +342,7 @@ async def test_an_app_that_raises_has_had_its_say() -> None:
 
 @pytest.mark.parametrize("pending", [b"", delta("a") + delta("b")], ids=["half", "more"])
 async def test_what_a_client_that_left_did_not_get_is_counted(pending: bytes) -> None:
-    """Of what came in each byte is delivered or not: what was held, and what was pending."""
+    """The report counts held and pending bytes as undelivered if the client leaves."""
     reports: list[StreamReport] = []
     half = delta("c")[:25]
 
@@ -359,7 +363,7 @@ async def test_what_a_client_that_left_did_not_get_is_counted(pending: bytes) ->
 
 
 async def test_a_write_that_fails_loses_what_came_in_for_it() -> None:
-    """Counted as the app sent it, not as it was merged; with what was held."""
+    """After a failed write, the bytes of the app, before merging, count as undelivered."""
     reports: list[StreamReport] = []
     pending = delta("a") + delta("b") + delta("c")[:25]
 
@@ -378,7 +382,7 @@ async def test_a_write_that_fails_loses_what_came_in_for_it() -> None:
 
 
 async def test_lines_of_json_are_merged_if_their_type_is_listed() -> None:
-    """Ollama's, with `application/x-ndjson` among the media types."""
+    """Newline-delimited JSON (Ollama) is merged if its media type is in `media_types`."""
 
     def said(text: str, time: int) -> bytes:
         return line({"model": "m", "created_at": time, "response": text, "done": False})

@@ -1,4 +1,4 @@
-"""Recorded streams that no client here reads: of no known format, or of one without a client."""
+"""Recorded streams that no client here reads, in unknown formats or in legacy Completions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.merging.flushing import recorded, ways
+from tests.merging.flushing import merged_each_way, recorded
 
 pytestmark = pytest.mark.slow
 
 
 def texts(body: bytes) -> list[str]:
-    """The text of the legacy Completions in an event stream, by the choice's number."""
+    """Return the texts of legacy Completions in an event stream, by the number of the choice."""
     found: dict[int, str] = {}
     for line in body.splitlines():
         data = line.removeprefix(b"data: ")
@@ -26,9 +26,9 @@ def texts(body: bytes) -> list[str]:
 
 @pytest.mark.parametrize(("_", "path"), recorded("other"))
 def test_a_stream_of_no_known_format_is_untouched(_: str, path: Path) -> None:
-    """Byte for byte, whatever is in it. Legacy Completions say the same in fewer events."""
+    """Streams in unknown formats are unchanged. Legacy Completions keep their text."""
     body = path.read_bytes()
-    for merged in ways(body, lines=False, seed=path.name):
+    for merged in merged_each_way(body, lines=False, seed=path.name):
         if b'"text_completion"' in body:
             assert len(merged) < len(body)
             assert texts(merged) == texts(body)
@@ -38,7 +38,7 @@ def test_a_stream_of_no_known_format_is_untouched(_: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("_", "path"), recorded("cohere-v1"))
 def test_lines_of_no_known_format_are_untouched(_: str, path: Path) -> None:
-    """The older chat of Cohere is such a one."""
+    """Newline-delimited JSON in an unknown format is unchanged: version 1 of Cohere's chat."""
     body = path.read_bytes()
-    for merged in ways(body, lines=True, seed=path.name):
+    for merged in merged_each_way(body, lines=True, seed=path.name):
         assert merged == body

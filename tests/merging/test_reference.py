@@ -1,4 +1,4 @@
-"""The reference takes a right merge for the same stream, and a wrong one for another."""
+"""The reference gives the same meaning to a right merge, and another meaning to a wrong one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def block(data: str, *more: str) -> bytes:
 
 
 def text(delta: str, index: int = 0, **more: int) -> bytes:
-    """A delta of Anthropic's."""
+    """Return a text delta of Anthropic's."""
     extra = "".join(f',"{key}":{value}' for key, value in more.items())
     inside = f'{{"type":"text_delta","text":"{delta}"}}'
     return block(f'{{"type":"content_block_delta","index":{index},"delta":{inside}{extra}}}')
@@ -139,13 +139,13 @@ WRONG: Final = {
 
 @pytest.mark.parametrize("case", RIGHT)
 def test_a_right_merge_means_the_same(case: str) -> None:
-    """However many events the deltas came in."""
+    """The meaning does not depend on the number of events that the deltas came in."""
     format, original, merged = RIGHT[case]
     assert accumulate(format, merged) == accumulate(format, original)
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_merge_is_seen(case: str) -> None:
-    """What is lost, moved or mixed up shows in the meaning."""
+    """Text that is lost, moved or mixed up changes the meaning."""
     format, original, merged = WRONG[case]
     assert accumulate(format, merged) != accumulate(format, original)

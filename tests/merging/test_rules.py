@@ -1,4 +1,4 @@
-"""What holds for every format: which events are merged, into what, and what must not wait."""
+"""Rules of all formats: which events are merged, what the merged event is, what must not wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from sse_batching._merging._merger import LONERS, STRANGERS, State
-from tests.merging.merged import fed, is_left, merged, sse
+from sse_batching._merging._merger import (
+    GIVE_UP_AFTER_UNKNOWN,
+    GIVE_UP_AFTER_UNMERGED,
+    Mode,
+)
+from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
 
@@ -18,69 +22,69 @@ def delta(text: str, *before: str, **more: object) -> bytes:
     return sse({"delta": text, **more}, *before)
 
 
-def opened(*, flush_on: tuple[str, ...] = ()) -> Merger:
-    """A merger whose first event has gone out, of a stream that it knows."""
+def merger_after_first_event(*, flush_on: tuple[str, ...] = ()) -> Merger:
+    """Return a merger that knows the format, and whose first event has been taken."""
     merger = Merger([FORMAT], flush_on=flush_on)
-    fed(merger, [delta("opener")])
+    feed(merger, [delta("opener")])
     return merger
 
 
-# What a merge is.
+# The merged event.
 
 
 def test_adjacent_deltas_become_one_event() -> None:
-    """Their texts are joined, in order, however many they are."""
+    """The texts of any number of adjacent deltas are joined in order."""
     assert merged(FORMAT, *(delta(f" {n}") for n in range(100))) == delta(
         "".join(f" {n}" for n in range(100))
     )
 
 
 def test_the_merged_event_is_the_last_with_the_text_of_all() -> None:
-    """What may differ is as in the last event: of a number, a time, an id the last one counts."""
+    """Values that may differ, such as a number, a time or an id, are those of the last event."""
     first, last = delta("a", "id: 1", n=1), delta("b", "id: 2", n=2)
     assert merged(FORMAT, first, last) == delta("ab", "id: 2", n=2)
 
 
 def test_the_first_event_is_never_merged() -> None:
-    """It goes out at once and as it is: it is what the reader waits for, and some clients take
-    fields from it that they never look at again."""
+    """The first event goes out at once and unchanged. Readers wait for it, and some clients take
+    fields from the first event only."""
     merger = Merger([FORMAT])
     assert merger.add(delta("a"))
-    assert fed(merger, [delta("b"), delta("c")]) == delta("a") + delta("bc")
+    assert feed(merger, [delta("b"), delta("c")]) == delta("a") + delta("bc")
 
 
 def test_a_comment_is_no_first_event() -> None:
-    """The first event with data passes, though a comment came before it."""
+    """The first event with data passes through, also behind a comment."""
     merger = Merger([FORMAT])
-    assert fed(merger, [b": hello\n\n", delta("a"), delta("b"), delta("c")]) == (
+    assert feed(merger, [b": hello\n\n", delta("a"), delta("b"), delta("c")]) == (
         b": hello\n\n" + delta("a") + delta("bc")
     )
 
 
 def test_what_has_been_taken_is_not_merged_with_what_comes() -> None:
-    """A batch is closed when it is taken."""
-    merger = opened()
-    assert [fed(merger, [delta("a"), delta("b")]), fed(merger, [delta("c")])] == [
+    """Taking a batch ends its run."""
+    merger = merger_after_first_event()
+    assert [feed(merger, [delta("a"), delta("b")]), feed(merger, [delta("c")])] == [
         delta("ab"),
         delta("c"),
     ]
 
 
 def test_only_adjacent_events_are_merged() -> None:
-    """Deltas of several keys that take turns keep their order, each as it is."""
+    """Deltas of several keys that alternate keep their order and their bytes."""
     events = [delta("abcdef"[n], key=n % 2) for n in range(6)]
-    assert is_left(FORMAT, *events)
+    assert is_unchanged(FORMAT, *events)
 
 
 def test_deltas_of_several_keys_are_merged_with_their_neighbours() -> None:
-    """As often as the key changes, and though the other key was known before."""
+    """Each time the key changes deltas are merged again, also if the new key is known already."""
     runs = [delta("a", key=1), delta("b", key=1), delta("c", key=2), delta("d", key=2)]
     joined = delta("ab", key=1) + delta("cd", key=2)
     assert merged(FORMAT, *runs, *runs) == joined + joined
 
 
-def test_more_keys_than_are_remembered_are_merged_all_the_same() -> None:
-    """An event of a kind that was forgotten is looked at anew."""
+def test_more_keys_than_are_remembered_are_merged() -> None:
+    """An event whose template is not kept any more is parsed again."""
     runs = [delta(text, key=key) for key in range(10) for text in "ab"]
     joined = b"".join(delta("ab", key=key) for key in range(10))
     assert merged(FORMAT, *runs, *runs) == joined + joined
@@ -91,62 +95,63 @@ def test_more_keys_than_are_remembered_are_merged_all_the_same() -> None:
     [
         pytest.param(delta("a", new=1), delta("b", new=2), id="another-value"),
         pytest.param(delta("a"), delta("b", new=1), id="a-new-member"),
-        pytest.param(delta("a", new=None), delta("b"), id="a-member-less"),
+        pytest.param(delta("a", new=None), delta("b"), id="a-missing-member"),
         pytest.param(delta("a", new=1), delta("b", new=True), id="another-kind-of-value"),
-        pytest.param(delta("a", n=1), delta("b"), id="a-last-value-less"),
+        pytest.param(delta("a", n=1), delta("b"), id="a-missing-last-value"),
         pytest.param(delta("a"), delta("b", n=1), id="a-new-last-value"),
         pytest.param(delta("a", n=1), delta("b", n="1"), id="a-last-value-of-another-kind"),
-        pytest.param(delta("a", list=[]), delta("b"), id="an-array-less"),
+        pytest.param(delta("a", n=1), delta("b", n=None), id="a-last-value-that-becomes-null"),
+        pytest.param(delta("a", list=[]), delta("b"), id="a-missing-array"),
         pytest.param(delta("a", list=None), delta("b", list=[1]), id="null-and-an-array"),
         pytest.param(delta("a", list=[1]), delta("b", list=None), id="an-array-and-null"),
         pytest.param(sse('{"delta":"a"}'), sse('{"delta": "b"}'), id="another-way-of-writing-it"),
         pytest.param(sse('{"n":1,"delta":"a"}'), delta("b", n=1), id="another-order"),
         pytest.param(delta("a"), b'data:{"delta":"b"}\n\n', id="no-space-after-the-colon"),
         pytest.param(delta("a"), sse({"delta": "b"}, end="\r\n"), id="other-line-ends"),
-        pytest.param(delta("a", "id: 1"), delta("b"), id="an-id-less"),
+        pytest.param(delta("a", "id: 1"), delta("b"), id="a-missing-id"),
         pytest.param(delta("a"), delta("b", "id: 1"), id="a-new-id"),
     ],
 )
 def test_whatever_else_differs_forbids(first: bytes, last: bytes) -> None:
-    """What is not known to be of no account is never merged away."""
-    assert is_left(FORMAT, first, last)
+    """A difference that the format does not allow forbids merging, so that it is never lost."""
+    assert is_unchanged(FORMAT, first, last)
 
 
 @pytest.mark.parametrize(
     ("first", "last"), [("a", "b"), ("a", "message"), ("message", "a"), ("a", "a ")]
 )
 def test_another_name_forbids(first: str, last: str) -> None:
-    """Clients hand events of one name to one listener."""
+    """Events with different names are not merged: clients have a listener for each name."""
     events = [delta("a", f"event: {first}"), delta("b", f"event: {last}")]
     for name in (first, last):
-        assert is_left(formats.DeltaFormat(event=name), *events)
+        assert is_unchanged(formats.DeltaFormat(event=name), *events)
 
 
 def test_a_name_that_is_missing_is_another_name() -> None:
-    """In either order."""
+    """An event with a name is not merged with an event without one, in either order."""
     named = formats.DeltaFormat(event="token")
-    assert is_left(named, delta("a", "event: token"), delta("b"))
-    assert is_left(named, delta("a"), delta("b", "event: token"))
+    assert is_unchanged(named, delta("a", "event: token"), delta("b"))
+    assert is_unchanged(named, delta("a"), delta("b", "event: token"))
 
 
 def test_the_order_of_the_fields_stays() -> None:
-    """The name before the data or behind it, as it came; one who changes it is not merged."""
+    """The `event` field keeps its place. Events with different orders are not merged."""
     format = formats.DeltaFormat(event="token")
     behind = [b'data: {"delta":"%b"}\nevent: token\n\n' % text for text in (b"a", b"b", b"ab")]
     assert merged(format, *behind[:2]) == behind[2]
-    assert is_left(format, behind[0], delta("b", "event: token"))
+    assert is_unchanged(format, behind[0], delta("b", "event: token"))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
 def test_line_ends_stay_as_they_are(end: str) -> None:
-    """Also of the blank line: clients look for the ones they know."""
+    """A merged event has the line ends of its events, because some clients know only one kind."""
     a, b, ab = (sse({"delta": text}, end=end) for text in ("a", "b", "ab"))
     assert merged(FORMAT, a, b) == ab
 
 
 @pytest.mark.parametrize("spaces", [(0, 0), (0, 15), (15, 0), (3, 4)])
 def test_spaces_before_the_last_brace_do_not_count(spaces: tuple[int, int]) -> None:
-    """Anthropic pads its events so; the merged one is padded as the last was."""
+    """Events with other padding are merged. The merged event is padded as the last one is."""
     first, last, joined = (
         sse(f'{{"delta":"{text}"{" " * count}}}')
         for text, count in zip(("a", "b", "ab"), (*spaces, spaces[1]), strict=True)
@@ -155,19 +160,19 @@ def test_spaces_before_the_last_brace_do_not_count(spaces: tuple[int, int]) -> N
 
 
 def test_arrays_are_joined_as_the_text_is() -> None:
-    """Empty and not, in any order."""
+    """The elements of arrays are joined in order, and some arrays may be empty."""
     events = [delta("abcde"[n], list=value) for n, value in enumerate([[], [1], [], [2, [3]], []])]
     assert merged(FORMAT, *events) == delta("abcde", list=[1, 2, [3]])
 
 
 def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
-    """The second one: that is what JSON parsers take."""
+    """Of two members with the same name the second one is the delta, as for JSON parsers."""
     first, last, joined = (sse(f'{{"delta":"x","delta":"{text}"}}') for text in ("a", "b", "ab"))
     assert merged(FORMAT, first, last) == joined
-    assert is_left(FORMAT, sse('{"delta":"x","delta":"a"}'), sse('{"delta":"y","delta":"b"}'))
+    assert is_unchanged(FORMAT, sse('{"delta":"x","delta":"a"}'), sse('{"delta":"y","delta":"b"}'))
 
 
-# What stands between two deltas.
+# What comes between two deltas.
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
         pytest.param(b'data: {"delta":1}\n\n', id="a-delta-that-is-no-text"),
         pytest.param(b'data: {"delta":null}\n\n', id="a-delta-that-is-null"),
         pytest.param(b'data: {"delta":\ndata: "x"}\n\n', id="several-lines-of-data"),
-        pytest.param(b'data: {"delta":"x"}\ndata: x\n\n', id="a-delta-and-a-line-more"),
+        pytest.param(b'data: {"delta":"x"}\ndata: x\n\n', id="a-delta-and-an-extra-line"),
         pytest.param(b': comment\ndata: {"delta":"x"}\n\n', id="a-comment-in-the-event"),
         pytest.param(b'retry: 5\ndata: {"delta":"x"}\n\n', id="retry-in-the-event"),
         pytest.param(b'new: 5\ndata: {"delta":"x"}\n\n', id="an-unknown-field"),
@@ -192,16 +197,18 @@ def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
     ],
 )
 def test_what_is_no_plain_delta_stands_between_two(barrier: bytes) -> None:
-    """It keeps its place and its bytes, and so do the deltas around it; two of it, too. And
-    nothing of it waits: it is due with what was pending before it."""
-    assert is_left(FORMAT, delta("a"), barrier, delta("b"), barrier, barrier, delta("c"))
-    merger = opened()
+    """Any other block keeps its place and its bytes, and is not merged with a block like it.
+
+    It must not wait: pending deltas go out with it.
+    """
+    assert is_unchanged(FORMAT, delta("a"), barrier, delta("b"), barrier, barrier, delta("c"))
+    merger = merger_after_first_event()
     assert [merger.add(delta("a")), merger.add(barrier)] == [False, True]
     assert merger.take() == delta("a") + barrier
 
 
 def test_text_that_is_not_merged_may_wait_as_any_chunk() -> None:
-    """What is added up, as a delta is, is nothing that a reader waits for."""
+    """Text that may not be merged waits like any chunk: a reader does not wait for it."""
     merger = Merger([formats.openai_chat])
     chunk = '{"object":"chat.completion.chunk","choices":[{"delta":{"role":"x","content":"a"}}]}'
     assert [merger.add(sse(chunk)) for _ in range(3)] == [True, False, False]
@@ -209,71 +216,71 @@ def test_text_that_is_not_merged_may_wait_as_any_chunk() -> None:
 
 
 def test_in_an_unknown_stream_nothing_is_urgent_but_the_first_event() -> None:
-    """A stream that is not merged is batched as it always was."""
+    """A stream of no known format is batched as without merging."""
     merger = Merger([formats.openai_chat])
     chunks = [sse("1"), sse("2"), b": comment\n\n", delta("x")]
     assert [merger.add(chunk) for chunk in chunks] == [True, False, False, False]
 
 
 def test_an_unknown_stream_is_given_up_after_some_events() -> None:
-    """Then it costs nothing more: not even an event that is cut in two is held."""
+    """After `GIVE_UP_AFTER_UNKNOWN` events chunks pass through, and half an event is not held."""
     merger = Merger([formats.openai_chat])
-    events = [sse(str(number)) for number in range(STRANGERS)]
+    events = [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)]
     for event in events[:-1]:
         merger.add(event)
-    assert merger.state is State.LOOKING
+    assert merger.mode is Mode.DETECTING
     merger.add(events[-1] + b"data: h")
-    assert (merger.state, merger.held) == (State.PASSING, 0)
+    assert (merger.mode, merger.held) == (Mode.PASSTHROUGH, 0)
     merger.add(b"alf\n")
     assert merger.take() == b"".join(events) + b"data: half\n"
 
 
 def test_a_stream_that_is_given_up_is_still_looked_at_for_what_must_not_wait() -> None:
-    """If the app has named such events."""
+    """With `flush_on`, events are read after the merger has given up."""
     merger = Merger([formats.openai_chat], flush_on=("now",))
-    fed(merger, [sse(str(number)) for number in range(STRANGERS)])
-    assert merger.state is State.WATCHING
+    feed(merger, [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)])
+    assert merger.mode is Mode.WATCHING
     assert [merger.add(sse("1")), merger.add(sse("1", "event: now"))] == [False, True]
 
 
 def test_a_stream_whose_deltas_are_never_alike_is_given_up() -> None:
-    """Nothing would be merged there, however long one looked."""
+    """After `GIVE_UP_AFTER_UNMERGED` deltas with different templates chunks pass through."""
     merger = Merger([FORMAT])
-    events = [delta("a", key=number) for number in range(LONERS + 1)]
-    assert fed(merger, events[:-1]) == b"".join(events[:-1])
-    before = merger.state
-    assert fed(merger, events[-1:]) == events[-1]
-    assert (before, merger.state) == (State.MERGING, State.PASSING)
+    events = [delta("a", key=number) for number in range(GIVE_UP_AFTER_UNMERGED + 1)]
+    assert feed(merger, events[:-1]) == b"".join(events[:-1])
+    before = merger.mode
+    assert feed(merger, events[-1:]) == events[-1]
+    assert (before, merger.mode) == (Mode.MERGING, Mode.PASSTHROUGH)
 
 
 def test_a_format_of_ones_own_is_never_given_up() -> None:
-    """Its deltas may come late, among other events."""
+    """A `DeltaFormat` is looked for in the whole stream: its deltas may come late."""
     assert merged(FORMAT, *[sse("x")] * 50, delta("a"), delta("b")).endswith(delta("ab"))
 
 
 def test_the_format_that_is_seen_first_is_that_of_the_stream() -> None:
-    """Events in the form of another format are none of it: they pass."""
+    """Events of another exclusive format pass through unchanged."""
     chat = '{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"}}]}'
     merger = Merger(formats.auto)
-    fed(merger, [sse({"type": "RUN_STARTED"})])
-    assert fed(merger, [sse(chat)] * 2) == sse(chat) * 2
+    feed(merger, [sse({"type": "RUN_STARTED"})])
+    assert feed(merger, [sse(chat)] * 2) == sse(chat) * 2
 
 
 # Events that must not wait.
 
 
 def test_an_event_can_be_urgent_by_its_name_or_its_type() -> None:
-    """`flush_on` names events by their `event` field, or the `type` in their JSON."""
+    """`flush_on` names events by their `event` field, or by the member `type` of their data."""
     for event in (sse("x", "event: now"), sse({"type": "now"}), delta("x", type="now")):
         assert Merger([FORMAT], flush_on=("now",)).add(event)
         merger = Merger([], flush_on=("now",))
         assert [merger.add(sse("x")), merger.add(event)] == [True, True]
 
 
-def test_a_delta_can_be_urgent_and_is_merged_all_the_same() -> None:
-    """It takes what was pending along: in one event, if they are alike. Also the next of its kind,
-    which is known by then."""
-    merger = opened(flush_on=("now",))
+def test_a_delta_can_be_urgent_and_is_still_merged() -> None:
+    """An urgent delta takes along what is pending, merged if both have the same template. The next
+    one with this template is urgent as well, although it is not parsed."""
+    merger = merger_after_first_event(flush_on=("now",))
     for _ in range(3):
         assert not merger.add(delta("a", type="later"))
         assert merger.add(delta("b", type="now"))
@@ -283,15 +290,15 @@ def test_a_delta_can_be_urgent_and_is_merged_all_the_same() -> None:
 
 @pytest.mark.parametrize("escaped", [False, True])
 def test_an_urgent_type_may_be_of_any_language(escaped: bool) -> None:
-    """However its JSON is written."""
+    """`flush_on` finds a type outside ASCII, escaped in the JSON or not."""
     merger = Merger([], flush_on=("größer",))
-    fed(merger, [sse("opener")])
+    feed(merger, [sse("opener")])
     assert merger.add(sse(json.dumps({"type": "größer"}, ensure_ascii=escaped)))
 
 
 def test_the_type_of_an_urgent_event_may_be_one_that_differs() -> None:
-    """Then it is of another kind, and looked at."""
+    """An event with another type has another template, so it is parsed."""
     merger = Merger([formats.DeltaFormat()], flush_on=("now",))
-    fed(merger, [delta("opener", type="x")])
+    feed(merger, [delta("opener", type="x")])
     found = [merger.add(delta("a", type=kind)) for kind in ("x", "x", "now", "x")]
     assert found == [False, False, True, False]

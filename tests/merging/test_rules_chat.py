@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, its imitators, and the legacy Completions: what is merged."""
+"""OpenAI Chat Completions of all servers, and legacy Completions: which events are merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from tests.merging.merged import is_left, merged, sse
+from tests.merging.merged import is_unchanged, merged, sse
 
 CHAT = formats.openai_chat
 
@@ -17,7 +17,7 @@ CHAT = formats.openai_chat
 def chunk(
     delta: Mapping[str, Any], choice: Mapping[str, Any] | None = None, /, **top: Any
 ) -> bytes:
-    """`choice` and `top`: what the choice and the chunk have besides."""
+    """Return a chunk. `choice` and `top` are other members of the choice and of the chunk."""
     choices = [{"index": 0, "delta": delta, **(choice or {})}]
     return sse({"id": "c", "object": "chat.completion.chunk", "choices": choices, **top})
 
@@ -31,14 +31,14 @@ def call(**function: Any) -> Mapping[str, Any]:
 
 
 def thought(value: str, **more: Any) -> Mapping[str, Any]:
-    """As Mistral's reasoning models have it."""
+    """Return a delta of Mistral's reasoning models."""
     inside = [{"type": "text", "text": value}]
     return {"content": [{"type": "thinking", "thinking": inside, **more}]}
 
 
 @pytest.mark.parametrize("name", ["content", "refusal", "reasoning_content", "reasoning"])
 def test_text_is_merged(name: str) -> None:
-    """Answers, refusals and reasoning; another of them beside it may be null or empty."""
+    """Answers, refusals and reasoning are merged. Other texts beside them may be null or empty."""
     others = {"content": "", "refusal": None, "reasoning": "", "reasoning_content": None}
     for beside in ({}, {other: value for other, value in others.items() if other != name}):
         a, b, ab = (chunk({**beside, name: value}) for value in ("a", "b", "ab"))
@@ -59,13 +59,13 @@ def test_text_is_merged(name: str) -> None:
     ],
 )
 def test_what_is_further_inside_is_merged(first: Any, last: Any, joined: Any) -> None:
-    """Arguments of tools and of functions, and thoughts in a list."""
+    """Arguments of tools and functions are merged, and thoughts in a list."""
     assert merged(CHAT, chunk(first), chunk(last)) == chunk(joined)
 
 
 def test_text_is_not_merged_with_reasoning() -> None:
-    """Each goes to a place of its own."""
-    assert is_left(CHAT, text("a"), chunk({"reasoning": "b"}), text("c"))
+    """Text and reasoning are not merged with each other, because clients keep them apart."""
+    assert is_unchanged(CHAT, text("a"), chunk({"reasoning": "b"}), text("c"))
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_text_is_not_merged_with_reasoning() -> None:
     ],
 )
 def test_a_delta_with_more_than_its_text_is_left(delta: Mapping[str, Any]) -> None:
-    """Clients add up all that is in a delta: two equal ones would become one."""
-    assert is_left(CHAT, chunk(delta), chunk(delta))
+    """A delta with more than its text is not merged, because clients add up all its members."""
+    assert is_unchanged(CHAT, chunk(delta), chunk(delta))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_a_delta_with_more_than_its_text_is_left(delta: Mapping[str, Any]) -> No
     ids=str,
 )
 def test_a_choice_that_ends_or_says_it_twice_is_left(choice: Mapping[str, Any]) -> None:
-    """Though there is a text in it as in others."""
-    assert is_left(CHAT, text("a", choice), text("b", choice))
+    """A choice with a finish, or with its text twice, is not merged."""
+    assert is_unchanged(CHAT, text("a", choice), text("b", choice))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_a_choice_that_ends_or_says_it_twice_is_left(choice: Mapping[str, Any]) 
     ids=str,
 )
 def test_a_chunk_that_counts_fails_or_is_another_is_left(top: Mapping[str, Any]) -> None:
-    """Usage can be metered chunk by chunk; an error is no text."""
-    assert is_left(CHAT, text("a", **top), text("b", **top))
+    """A chunk with usage, with an error, without choices or of another kind is not merged."""
+    assert is_unchanged(CHAT, text("a", **top), text("b", **top))
 
 
 @pytest.mark.parametrize(
@@ -150,29 +150,29 @@ def test_a_chunk_that_counts_fails_or_is_another_is_left(top: Mapping[str, Any])
     ids=str,
 )
 def test_what_says_nothing_or_is_equal_does_not_hinder(choice: Any, top: Any) -> None:
-    """Null members, and whatever is the same in each chunk."""
+    """Null members, and members that are equal in all chunks, do not forbid merging."""
     a, b, ab = (text(value, choice, **top) for value in ("a", "b", "ab"))
     assert merged(CHAT, a, b) == ab
 
 
 def test_several_choices_are_left() -> None:
-    """In one chunk, or by turns."""
+    """Several choices in one chunk, or in alternating chunks, are not merged."""
     both = [{"index": n, "delta": {"content": "a"}} for n in (0, 1)]
     chunks = [sse({"object": "chat.completion.chunk", "choices": both})] * 2
-    assert is_left(CHAT, *chunks)
-    assert is_left(CHAT, *(text("a", {"index": n % 2}) for n in range(6)))
+    assert is_unchanged(CHAT, *chunks)
+    assert is_unchanged(CHAT, *(text("a", {"index": n % 2}) for n in range(6)))
 
 
 @pytest.mark.parametrize("name", ["id", "model", "system_fingerprint", "service_tier", "new"])
 def test_chunks_of_different_answers_are_left(name: str) -> None:
-    """Groq's web search changes the id in every chunk: then nothing is merged."""
-    assert is_left(CHAT, text("a", **{name: "x"}), text("b", **{name: "y"}))
+    """Chunks that differ in an id, a model or the like are not merged (Groq's web search)."""
+    assert is_unchanged(CHAT, text("a", **{name: "x"}), text("b", **{name: "y"}))
 
 
 def test_calls_of_different_tools_are_left() -> None:
-    """They are told apart by their index."""
+    """Tool calls with different indexes are not merged."""
     calls = [{"tool_calls": [{"index": n, "function": {"arguments": "{"}}]} for n in (0, 1)]
-    assert is_left(CHAT, *(chunk(call) for call in calls))
+    assert is_unchanged(CHAT, *(chunk(call) for call in calls))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_calls_of_different_tools_are_left() -> None:
     [("created", 1, 200), ("obfuscation", "x", "yz"), ("obfuscation", "", "a"), ("p", "a", "bcd")],
 )
 def test_of_times_and_padding_the_last_counts(name: str, first: Any, last: Any) -> None:
-    """The time of a chunk (Groq, Ollama), and padding against eavesdroppers (OpenAI, Mistral)."""
+    """The merged chunk has the last time (Groq, Ollama) and the last padding (OpenAI, Mistral)."""
     chunks = [text("a", **{name: first}), text("b", **{name: last})]
     assert merged(CHAT, *chunks) == text("ab", **{name: last})
 
@@ -190,7 +190,7 @@ def test_of_times_and_padding_the_last_counts(name: str, first: Any, last: Any) 
     "values", [([], []), ([], [1]), ([1], []), ([{"token": "a"}], [{"token": "b"}, 3])], ids=str
 )
 def test_logprobs_are_joined(name: str, values: tuple[list[Any], list[Any]]) -> None:
-    """Clients extend their list by each: empty ones and others alike."""
+    """Lists of logprobs are joined, empty ones as well, because clients extend their list."""
     a, b, ab = (
         text(value, {"logprobs": {name: tokens}})
         for value, tokens in zip(("a", "b", "ab"), (*values, values[0] + values[1]), strict=True)
@@ -199,76 +199,76 @@ def test_logprobs_are_joined(name: str, values: tuple[list[Any], list[Any]]) -> 
 
 
 def test_token_ids_are_joined() -> None:
-    """vLLM sends them if asked to."""
+    """Lists of token ids are joined. vLLM sends them on request."""
     chunks = [text("a", {"token_ids": [1, 2]}), text("b", {"token_ids": [3]})]
     assert merged(CHAT, *chunks) == text("ab", {"token_ids": [1, 2, 3]})
 
 
 @pytest.mark.parametrize("values", [(None, [1]), ([1], None), (None, []), ([], None)], ids=str)
 def test_an_array_is_not_joined_with_null(values: tuple[Any, Any]) -> None:
-    """The one says that there are none, the other says nothing."""
-    assert is_left(CHAT, *(text("a", {"logprobs": {"content": value}}) for value in values))
-    assert is_left(CHAT, *(text("a", {"token_ids": value}) for value in values))
+    """An array is not merged with null, because their meanings differ."""
+    assert is_unchanged(CHAT, *(text("a", {"logprobs": {"content": value}}) for value in values))
+    assert is_unchanged(CHAT, *(text("a", {"token_ids": value}) for value in values))
 
 
 @pytest.mark.parametrize("name", ["role", "channel"])
 def test_a_repeated_role_is_merged_if_asked_for(name: str) -> None:
-    """If it is the same in both: `openai_chat` leaves all of these."""
+    """Only `openai_chat_repeated_role` merges deltas with a role, if the roles are equal."""
     lenient = formats.openai_chat_repeated_role
     a, b, ab = (chunk({name: "x", "content": value}) for value in ("a", "b", "ab"))
     assert merged(lenient, a, b) == ab
-    assert is_left(lenient, a, chunk({name: "y", "content": "b"}))
-    assert is_left(lenient, a, text("b"))
-    assert is_left(CHAT, a, b)
+    assert is_unchanged(lenient, a, chunk({name: "y", "content": "b"}))
+    assert is_unchanged(lenient, a, text("b"))
+    assert is_unchanged(CHAT, a, b)
 
 
 @pytest.mark.parametrize("tag", ["<think>", "</think>", "<thinking>", "</thinking>"])
 @pytest.mark.parametrize("around", ["", "\n", " \n"])
 def test_a_thinking_tag_stands_alone(tag: str, around: str) -> None:
-    """Some clients look for an event with nothing but it; escaped as servers may escape it, too."""
+    """A delta that is only a tag, escaped or not, is not merged: some clients look for it."""
     for delta in (
         text(around + tag + around),
         sse(text(tag)[6:-2].decode().replace("<", "\\u003c").replace(">", "\\u003E")),
         sse(text(tag)[6:-2].decode().replace("/", "\\/")),
     ):
-        assert is_left(CHAT, text("a"), delta, text("b"))
-        assert is_left(CHAT, delta, delta, text("b"))
+        assert is_unchanged(CHAT, text("a"), delta, text("b"))
+        assert is_unchanged(CHAT, delta, delta, text("b"))
 
 
 def test_a_tag_among_other_text_is_text() -> None:
-    """Such an event is not what clients look for."""
+    """A tag with other text beside it is merged, because clients do not look for it."""
     chunks = [text("a"), text("<think>b"), text(" thinking "), text("<thin"), text("k>")]
     assert merged(CHAT, *chunks) == text("a<think>b thinking <think>")
 
 
 def test_no_tag_comes_of_merging() -> None:
-    """A tag in pieces was none to the clients that look for one, and stays none."""
-    assert is_left(CHAT, text("<thin"), text("k>"))
-    assert is_left(CHAT, text("</"), text("think>"))
+    """Pieces of a tag are not merged into a tag, because clients would find a new tag."""
+    assert is_unchanged(CHAT, text("<thin"), text("k>"))
+    assert is_unchanged(CHAT, text("</"), text("think>"))
 
 
 def test_a_tag_among_arguments_is_nothing_special() -> None:
-    """Nobody looks for thoughts in the arguments of a tool."""
+    """Tags in the arguments of a tool are merged: no client looks for them there."""
     chunks = [chunk(call(arguments=value)) for value in ("", "<think>", " ", "</think>")]
     assert merged(CHAT, *chunks) == chunk(call(arguments="<think> </think>"))
 
 
 @pytest.mark.parametrize("blank", [" ", "\n\n", "\t", "\u00a0", "\u2028"], ids=repr)
 def test_blank_text_begins_no_run(blank: str) -> None:
-    """Some clients drop it where it comes first; behind other text it is text."""
-    assert is_left(CHAT, text(blank), text("b"))
+    """Blank text is merged only behind other text. Some clients drop it at the beginning."""
+    assert is_unchanged(CHAT, text(blank), text("b"))
     assert merged(CHAT, text("a"), text(blank), text("b")) == text(f"a{blank}b")
 
 
 def test_an_empty_text_is_left() -> None:
-    """Where it would come first, and where it would not change a thing."""
-    assert is_left(CHAT, text(""), text("b"))
+    """Empty text is not merged at the beginning of a run. Inside a run it changes nothing."""
+    assert is_unchanged(CHAT, text(""), text("b"))
     found = merged(CHAT, text("a"), text(""), text("b"))
     assert found in {text("a") + text("") + text("b"), text("ab")}
 
 
 def test_the_end_is_left() -> None:
-    """`[DONE]`, the finish and the usage come as they came."""
+    """The finish, the usage and `[DONE]` pass through unchanged."""
     finish = chunk({}, {"finish_reason": "stop"})
     usage = sse({"object": "chat.completion.chunk", "choices": [], "usage": {"total_tokens": 2}})
     end = finish + usage + sse("[DONE]")
@@ -284,7 +284,7 @@ def completion(value: str, choice: Mapping[str, Any] | None = None, /, **top: An
 
 
 def test_legacy_completions_are_merged() -> None:
-    """Of the time the last counts."""
+    """Legacy Completions are merged, with the last time."""
     chunks = [completion("a", {"finish_reason": None}, created=n) for n in (1, 2)]
     assert merged(formats.openai_completions, *chunks) == (
         completion("aa", {"finish_reason": None}, created=2)
@@ -304,8 +304,8 @@ def test_legacy_completions_are_merged() -> None:
     ids=str,
 )
 def test_legacy_completions_with_more_than_text_are_left(choice: Any, top: Any) -> None:
-    """As the chunks of Chat Completions are."""
-    assert is_left(formats.openai_completions, *[completion("a", choice, **top)] * 2)
+    """Legacy Completions with a finish, usage, an error or logprobs are not merged."""
+    assert is_unchanged(formats.openai_completions, *[completion("a", choice, **top)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_legacy_completions_with_more_than_text_are_left(choice: Any, top: Any) 
 def test_text_waits_but_not_with_an_end(
     choice: Mapping[str, Any], top: Mapping[str, Any], waits: bool
 ) -> None:
-    """Text that may not be merged waits as any chunk; a finish or an error in it does not."""
+    """Text waits, also if it may not be merged. A chunk with a finish or an error does not wait."""
     merger = Merger([CHAT])
     merger.add(chunk({"role": "assistant"}))
     assert merger.add(text("a", choice, **top)) is not waits

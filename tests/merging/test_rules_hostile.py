@@ -1,4 +1,4 @@
-"""What is broken, huge or odd passes through: nothing is lost, and nothing is raised."""
+"""Broken, huge and odd events pass through: nothing is lost, and no exception is raised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
-from tests.merging.merged import fed, is_left, merged, sse
+from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
 CHOICES: Mapping[str, list[Format]] = {
@@ -23,7 +23,7 @@ CHOICES: Mapping[str, list[Format]] = {
 
 
 def delta(body: bytes, more: bytes = b"") -> bytes:
-    """With this for the body of its string."""
+    """Return a delta event with this as the body of its string."""
     return b'data: {"delta":"%b"%b}\n\n' % (body, more)
 
 
@@ -31,19 +31,19 @@ def delta(body: bytes, more: bytes = b"") -> bytes:
     "event",
     [
         pytest.param(b'data: {"delta":"a"\n\n', id="no-brace"),
-        pytest.param(b'data: {"delta":"a"}}\n\n', id="a-brace-more"),
-        pytest.param(b'data: {"delta":"a",}\n\n', id="a-comma-more"),
+        pytest.param(b'data: {"delta":"a"}}\n\n', id="an-extra-brace"),
+        pytest.param(b'data: {"delta":"a",}\n\n', id="an-extra-comma"),
         pytest.param(b"data: {'delta':'a'}\n\n", id="other-quotes"),
         pytest.param(b'data: {"delta":"a"} {"delta":"a"}\n\n', id="two-objects"),
         pytest.param(b'data: {"delta":"\t"}\n\n', id="a-raw-tab"),
         pytest.param(b'data: {"delta":"\x00"}\n\n', id="a-raw-nul"),
-        pytest.param(b'data: {"delta":"\\x41"}\n\n', id="an-escape-that-is-none"),
-        pytest.param(b'data: {"delta":"\\u00g0"}\n\n', id="an-escape-that-is-broken"),
+        pytest.param(b'data: {"delta":"\\x41"}\n\n', id="an-invalid-escape"),
+        pytest.param(b'data: {"delta":"\\u00g0"}\n\n', id="a-broken-escape"),
         pytest.param(b'data: {"delta":"\\"}\n\n', id="an-escaped-quote"),
-        pytest.param(b'data: {"delta":"a","n":01}\n\n', id="a-number-that-is-none"),
-        pytest.param(b'data: {"delta":"a","n":1.}\n\n', id="a-number-that-is-cut"),
-        pytest.param(b'data: {"delta":"a","n":}\n\n', id="a-value-less"),
-        pytest.param(b'data: {"delta":"a","list":[1}\n\n', id="a-bracket-less"),
+        pytest.param(b'data: {"delta":"a","n":01}\n\n', id="an-invalid-number"),
+        pytest.param(b'data: {"delta":"a","n":1.}\n\n', id="an-incomplete-number"),
+        pytest.param(b'data: {"delta":"a","n":}\n\n', id="a-missing-value"),
+        pytest.param(b'data: {"delta":"a","list":[1}\n\n', id="a-missing-bracket"),
         pytest.param(b'data: \xef\xbb\xbf{"delta":"a"}\n\n', id="a-byte-order-mark-in-the-data"),
         pytest.param(b'data: {"delta":"a","x":%b}\n\n' % (b"9" * 5000), id="a-huge-number"),
         pytest.param(
@@ -57,33 +57,40 @@ def delta(body: bytes, more: bytes = b"") -> bytes:
     ],
 )
 def test_what_is_no_good_passes(event: bytes) -> None:
-    """As it is, and in its place, whatever is looked for."""
+    """A broken event passes through unchanged and in its place, with any format."""
     good = delta(b"a")
-    assert is_left(FORMAT, good, event, event, good, max_event_bytes=10**6)
+    assert is_unchanged(FORMAT, good, event, event, good, max_event_bytes=10**6)
     for before in ([], [sse("x")], [sse({"type": "RUN_STARTED"})]):
         merger = Merger(formats.auto, flush_on=("x",), max_event_bytes=10**6)
-        assert fed(merger, [*before, event, event]) == b"".join([*before, event, event])
+        assert feed(merger, [*before, event, event]) == b"".join([*before, event, event])
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        *(
-            b',"n":01',
-            b',"n":1.',
-            b',"n":.1',
-            b',"n":+1',
-            b',"n":1e',
-            b',"n":',
-            b',"n":--1',
-            b',"n":0x1',
-        ),
-        *(b',"n":1,"x":2', b',"n":1 2', b',"n":1}', b',"n":"1', b',"n":"a"b"', b',"n":"\\x41"'),
-        *(b',"list":[,]', b',"list":[', b',"list":]', b',"list":[[]', b',"list":[1,]'),
+        b',"n":01',
+        b',"n":1.',
+        b',"n":.1',
+        b',"n":+1',
+        b',"n":1e',
+        b',"n":',
+        b',"n":--1',
+        b',"n":0x1',
+        b',"n":1,"x":2',
+        b',"n":1 2',
+        b',"n":1}',
+        b',"n":"1',
+        b',"n":"a"b"',
+        b',"n":"\\x41"',
+        b',"list":[,]',
+        b',"list":[',
+        b',"list":]',
+        b',"list":[[]',
+        b',"list":[1,]',
     ],
 )
 def test_what_is_no_good_passes_though_the_like_of_it_is_known(more: bytes) -> None:
-    """Events that are one more of the same are not parsed: each part of them is looked at."""
+    """An event that fits a template is not parsed, so each of its parts has to be checked."""
     good = b""
     for known in (b',"n":1', b',"n":"1"', b',"n":{}', b',"list":[]'):
         pair = delta(b"a", known) + delta(b"b", known)
@@ -93,7 +100,7 @@ def test_what_is_no_good_passes_though_the_like_of_it_is_known(more: bytes) -> N
 
 @pytest.mark.parametrize("name", [b"te\\u0078t", b"\\u0074ext"])
 def test_a_name_may_be_written_with_escapes(name: bytes) -> None:
-    """It is found where it is, though a member of that name is elsewhere."""
+    """An escaped name does not lead to another member that has this name."""
     format = formats.DeltaFormat(delta="d.text")
     event = b'data: {"x":{"text":1},"d":{"%b":"%b"}}\n\n'
     once, twice = event % (name, b"a"), event % (name, b"aa")
@@ -102,7 +109,7 @@ def test_a_name_may_be_written_with_escapes(name: bytes) -> None:
 
 @pytest.mark.parametrize("depth", [*range(100, 1200, 25), 5_000, 50_000])
 def test_no_depth_raises(depth: int) -> None:
-    """Wherever the parser's patience ends: merged or not, nothing is lost."""
+    """Deeply nested events are merged or pass through, wherever the parser's limit is."""
     event = delta(b"a", b',"x":' + b"[" * depth + b"]" * depth)
     found = merged(FORMAT, event, event, max_event_bytes=10**6, max_merged_bytes=10**6)
     assert found in {event + event, event.replace(b'"a"', b'"aa"')}
@@ -115,8 +122,8 @@ def test_no_depth_raises(depth: int) -> None:
         pytest.param(b"\\uD83D", b"x", id="half-a-pair"),
         pytest.param(b"x", b"\\ude00", id="the-other-half"),
         pytest.param(b"x\xf0\x9f", b"\x98\x80", id="bytes-of-a-character-in-two-events"),
-        pytest.param(b"x\xff", b"\xfe", id="bytes-of-none"),
-        pytest.param(b"x\xe2\x80\xa8", b"\xe2\x80\xa9\xc2\x85", id="line-ends-that-are-none-here"),
+        pytest.param(b"x\xff", b"\xfe", id="bytes-of-no-character"),
+        pytest.param(b"x\xe2\x80\xa8", b"\xe2\x80\xa9\xc2\x85", id="line-ends-of-unicode-only"),
         pytest.param(b"x\\u2028", b"\\u2029", id="the-same-escaped"),
         pytest.param(b"\\u0041\\/\\\\", b'\\"\\n\\b\\f\\r\\t', id="escapes"),
         pytest.param(b"\\\\", b"n", id="a-backslash-and-an-n"),
@@ -124,20 +131,20 @@ def test_no_depth_raises(depth: int) -> None:
     ],
 )
 def test_bodies_are_joined_as_bytes(first: bytes, last: bytes) -> None:
-    """Nothing is decoded and encoded again: escapes stay, and halves of a character meet."""
+    """Texts are joined as bytes: escapes stay, and halves of a character come together."""
     assert merged(FORMAT, delta(b"a"), delta(first), delta(last)) == delta(b"a" + first + last)
     assert merged(FORMAT, delta(first), delta(last)) == delta(first + last)
 
 
 def test_a_pair_that_was_cut_is_whole_again() -> None:
-    """Clients that joined the halves got two halves."""
+    """A surrogate pair that two deltas have cut is one character in the merged event."""
     found = merged(FORMAT, delta(b"\\ud83d"), delta(b"\\ude00"))
     assert json.loads(found.removeprefix(b"data: "))["delta"] == "\U0001f600"
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"-0", b"1.0E+2", b"1" * 4000])
 def test_numbers_stay_as_they_are_written(number: bytes) -> None:
-    """What a parser would make of them is no concern of ours."""
+    """Numbers keep their bytes, also if a parser would change them."""
     a, b, ab = (delta(text, b',"n":1,"x":%b' % number) for text in (b"a", b"b", b"ab"))
     assert merged(FORMAT, a, b) in {ab, a + b}
     last = [delta(text, b',"n":%b' % number) for text in (b"b", b"ab")]
@@ -148,7 +155,7 @@ def test_numbers_stay_as_they_are_written(number: bytes) -> None:
 
 
 def test_a_byte_order_mark_comes_first_and_once() -> None:
-    """The first event may be known by what it says; it is not merged anyway."""
+    """The format is detected in a first event behind a byte order mark."""
     mark = b"\xef\xbb\xbf"
     opener = mark + sse({"type": "RUN_STARTED"})
     events = [sse({"type": "TEXT_MESSAGE_CONTENT", "delta": text}) for text in ("a", "b", "ab")]
@@ -158,17 +165,17 @@ def test_a_byte_order_mark_comes_first_and_once() -> None:
 @pytest.mark.parametrize(
     ("first", "last"),
     [
-        pytest.param("id: 1", "id: \0", id="an-id-that-counts-for-nothing"),
-        pytest.param("id", "id2: x", id="a-field-whose-name-begins-so"),
+        pytest.param("id: 1", "id: \0", id="an-ignored-id"),
+        pytest.param("id", "id2: x", id="a-field-whose-name-begins-with-id"),
     ],
 )
 def test_an_id_that_is_none_does_not_count(first: str, last: str) -> None:
-    """The reader keeps the one from before: it has to come through."""
-    assert is_left(FORMAT, sse({"delta": "a"}, first), sse({"delta": "b"}, last))
+    """An event whose `id` is ignored is not merged: the client has to get the id before it."""
+    assert is_unchanged(FORMAT, sse({"delta": "a"}, first), sse({"delta": "b"}, last))
 
 
 def test_ids_without_a_value_are_ids() -> None:
-    """They reset what the reader has."""
+    """An empty `id` resets the last event id, so it is kept like any other id."""
     for last in ("id", "id:", "id: ", "id:2", "id: 2"):
         event = sse({"delta": "b"}, last)
         found = merged(FORMAT, sse({"delta": "a"}, "id: 1"), event)
@@ -176,21 +183,39 @@ def test_ids_without_a_value_are_ids() -> None:
 
 
 PIECES = [
-    *(
-        b"data: ",
-        b"data:",
-        b"id: 1\n",
-        b"event: x\n",
-        b": c\n",
-        b"retry: 1\n",
-        b"\n",
-        b"\n\n",
-        b"\r",
-    ),
-    *(b"\r\n\r\n", b"{", b"}", b'"', b"[", b"]", b'{"delta":"a"}\n\n', b'"delta":', b"text", b"\\"),
-    *(b"\\ud83d", b"\xc3", b"\xa9", b"\xef\xbb\xbf", b"\x00", b" ", b"0", b"null", b"[DONE]\n\n"),
-    *(b'data: {"delta":"<think>","n":1}\n\n', b'data: {"delta":"b","n":2}\n\n', b"data: a\n\n"),
-    *(b'data: {"type":[]}\n\n', b'data: {"type":"RUN_STARTED"}\n\n'),
+    b"data: ",
+    b"data:",
+    b"id: 1\n",
+    b"event: x\n",
+    b": c\n",
+    b"retry: 1\n",
+    b"\n",
+    b"\n\n",
+    b"\r",
+    b"\r\n\r\n",
+    b"{",
+    b"}",
+    b'"',
+    b"[",
+    b"]",
+    b'{"delta":"a"}\n\n',
+    b'"delta":',
+    b"text",
+    b"\\",
+    b"\\ud83d",
+    b"\xc3",
+    b"\xa9",
+    b"\xef\xbb\xbf",
+    b"\x00",
+    b" ",
+    b"0",
+    b"null",
+    b"[DONE]\n\n",
+    b'data: {"delta":"<think>","n":1}\n\n',
+    b'data: {"delta":"b","n":2}\n\n',
+    b"data: a\n\n",
+    b'data: {"type":[]}\n\n',
+    b'data: {"type":"RUN_STARTED"}\n\n',
 ]
 
 
@@ -204,7 +229,7 @@ PIECES = [
 def test_nothing_is_raised_and_nothing_grows(
     chunks: list[bytes], choice: str, lines: bool, size: int
 ) -> None:
-    """Whatever comes, all of it is out at the end, in fewer bytes or as many."""
+    """For any input, nothing is held at the end, and the output is not longer than the input."""
     merger = Merger(CHOICES[choice], flush_on=("x",), max_event_bytes=size, lines=lines)
     out = b""
     for at, chunk in enumerate(chunks):
@@ -214,6 +239,7 @@ def test_nothing_is_raised_and_nothing_grows(
     merger.release()
     out += merger.take()
     assert (merger.held, merger.take()) == (0, b"")
-    assert len(out) <= len(b"".join(chunks)) + out.count(b"data: ")  # spaces that were not there
+    spaces = out.count(b"data: ")  # PlainText may add one before each line of data
+    assert len(out) <= len(b"".join(chunks)) + spaces
     if choice == "none":
         assert out == b"".join(chunks)

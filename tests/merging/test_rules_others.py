@@ -1,4 +1,4 @@
-"""Gemini, Cohere and Ollama: what is merged."""
+"""Gemini, Cohere and Ollama: which events are merged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
-from sse_batching._merging._merger import State
-from tests.merging.merged import is_left, line, merged, sse, typed
+from sse_batching._merging._merger import Mode
+from tests.merging.merged import is_unchanged, line, merged, sse, typed
 
 GEMINI, COHERE, OLLAMA = formats.gemini, formats.cohere_chat, formats.ollama
 
@@ -23,21 +23,21 @@ def answer(
     candidate: Mapping[str, Any] | None = None,
     **top: Any,
 ) -> bytes:
-    """`part`, `candidate`, `top`: what each has besides."""
+    """Return an answer. `part`, `candidate` and `top` are other members at each level."""
     content = {"parts": [{"text": text, **(part or {})}], "role": "model"}
     fields = {"candidates": [{"content": content, **(candidate or {})}], **top}
     return sse(fields, end="\r\n")
 
 
 def test_gemini_text_is_merged() -> None:
-    """With the CRLF of its lines; the last running total counts."""
+    """Text is merged, with CRLF line ends and the last running total."""
     usage = [{"totalTokenCount": 1}, {"totalTokenCount": 2, "thoughtsTokenCount": 1}]
     chunks = [answer("a", usageMetadata=usage[0]), answer("b", usageMetadata=usage[1])]
     assert merged(GEMINI, *chunks) == answer("ab", usageMetadata=usage[1])
 
 
 def test_gemini_text_waits_but_not_with_an_end() -> None:
-    """A finish, or a word on the prompt, goes out at once."""
+    """A finish, feedback on the prompt or an error goes out at once. Other text waits."""
     merger = Merger([GEMINI])
     merger.add(answer("a"))
     stop = {"content": {"parts": [{"text": "c"}]}, "finishReason": "STOP"}
@@ -57,7 +57,7 @@ def test_gemini_text_waits_but_not_with_an_end() -> None:
     ids=str,
 )
 def test_gemini_members_that_are_equal_do_not_hinder(part: Any, candidate: Any, top: Any) -> None:
-    """If they are known to be nothing but what tells events apart, or say nothing."""
+    """Known members that are equal, and empty members, do not forbid merging."""
     a, b, ab = (answer(text, part, candidate, **top) for text in ("a", "b", "ab"))
     assert merged(GEMINI, a, b) == ab
 
@@ -74,9 +74,9 @@ def test_gemini_members_that_are_equal_do_not_hinder(part: Any, candidate: Any, 
     ids=str,
 )
 def test_gemini_members_that_differ_forbid(part: Any, candidate: Any, top: Any) -> None:
-    """A thought is no answer; and what is there in one alone differs."""
+    """Answers are not merged if a member differs, or if only one of them has it."""
     other = answer("b", {"thought": True}, {"index": 0}, modelVersion="n", responseId="s")
-    assert is_left(GEMINI, answer("a", part, candidate, **top), other)
+    assert is_unchanged(GEMINI, answer("a", part, candidate, **top), other)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_gemini_members_that_differ_forbid(part: Any, candidate: Any, top: Any) 
     ids=str,
 )
 def test_gemini_answers_with_more_than_text_are_left(part: Any, candidate: Any, top: Any) -> None:
-    """Each is handed to the app by itself, so nothing may be merged away."""
-    assert is_left(GEMINI, *[answer("a", part, candidate, **top)] * 2)
+    """An answer with more than text is not merged, because the app gets each answer."""
+    assert is_unchanged(GEMINI, *[answer("a", part, candidate, **top)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -113,19 +113,19 @@ def test_gemini_answers_with_more_than_text_are_left(part: Any, candidate: Any, 
     ids=str,
 )
 def test_gemini_is_known_by_what_it_says(opener: Any) -> None:
-    """The first event may have no answer in it."""
+    """The format is detected by candidates, or by usage with an id or a model."""
     assert merged(GEMINI, answer("a"), answer("b"), opener=sse(opener)) == answer("ab")
 
 
 def test_gemini_is_not_known_by_its_usage_alone() -> None:
-    """Others may have a member of that name."""
+    """Usage alone does not show the format, because other formats may have such a member."""
     merger = Merger([GEMINI])
     merger.add(sse({"usageMetadata": {}}))
-    assert merger.state is State.LOOKING
+    assert merger.mode is Mode.DETECTING
 
 
 def test_a_gemini_error_is_left() -> None:
-    """It is no answer."""
+    """An error passes through unchanged."""
     error = sse({"error": {"code": 500}}, end="\r\n")
     assert merged(GEMINI, answer("a"), answer("b"), error) == answer("ab") + error
 
@@ -147,13 +147,13 @@ COHERE_DELTAS = [
 
 @pytest.mark.parametrize(("kind", "message"), COHERE_DELTAS)
 def test_cohere_deltas_are_merged(kind: str, message: Any) -> None:
-    """Text, thoughts, plans and arguments; not of another index, and not with logprobs."""
+    """Text, thoughts, plans and arguments are merged, but not across indexes or with logprobs."""
     a, b, ab = (delta(message(text), kind) for text in ("a", "b", "ab"))
     assert merged(COHERE, a, b) == ab
-    assert is_left(COHERE, a, delta(message("b"), kind, index=1))
-    assert is_left(COHERE, *[delta(message("a"), kind, logprobs={"token_ids": [1]})] * 2)
-    assert is_left(COHERE, *[delta(message("a"), "another-delta")] * 2)
-    assert is_left(COHERE, delta(message("<think>"), kind), b) is (kind != "tool-call-delta")
+    assert is_unchanged(COHERE, a, delta(message("b"), kind, index=1))
+    assert is_unchanged(COHERE, *[delta(message("a"), kind, logprobs={"token_ids": [1]})] * 2)
+    assert is_unchanged(COHERE, *[delta(message("a"), "another-delta")] * 2)
+    assert is_unchanged(COHERE, delta(message("<think>"), kind), b) is (kind != "tool-call-delta")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_cohere_deltas_are_merged(kind: str, message: Any) -> None:
     ids=str,
 )
 def test_cohere_events_with_more_are_left(kind: str, message: Mapping[str, Any]) -> None:
-    """Two texts at once, an opener, or what is not known."""
-    assert is_left(COHERE, *[delta(message, kind)] * 2)
+    """An event with two texts, an opener, and an event with unknown members are not merged."""
+    assert is_unchanged(COHERE, *[delta(message, kind)] * 2)
 
 
 # Ollama.
@@ -198,12 +198,12 @@ def thinking(text: str) -> Mapping[str, Any]:
     ids=["chat", "chat-thinking", "generate", "generate-thinking"],
 )
 def test_ollama_lines_are_merged(fields: Any) -> None:
-    """Of the time the last counts; not those of another model, nor the last line."""
+    """Lines are merged, with the last time, but not across models, and not the last line."""
     assert merged(OLLAMA, said(fields("a")), said(fields("b"), "t2")) == said(fields("ab"), "t2")
-    assert is_left(OLLAMA, said(fields("a")), said(fields("b"), model="n"))
-    assert is_left(OLLAMA, *[said(fields("a"), done=True)] * 2)
-    assert is_left(OLLAMA, *[said(fields("a"), new="x")] * 2)
-    assert is_left(OLLAMA, said(fields(" ")), said(fields("a")))
+    assert is_unchanged(OLLAMA, said(fields("a")), said(fields("b"), model="n"))
+    assert is_unchanged(OLLAMA, *[said(fields("a"), done=True)] * 2)
+    assert is_unchanged(OLLAMA, *[said(fields("a"), new="x")] * 2)
+    assert is_unchanged(OLLAMA, said(fields(" ")), said(fields("a")))
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_ollama_lines_are_merged(fields: Any) -> None:
     ids=str,
 )
 def test_ollama_lines_with_more_are_left(fields: Mapping[str, Any]) -> None:
-    """Whole calls, images, figures, or two texts at once."""
-    assert is_left(OLLAMA, *[said(fields)] * 2)
+    """A line with a call, an image, a metric or two texts is not merged."""
+    assert is_unchanged(OLLAMA, *[said(fields)] * 2)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
 def test_ollama_lines_end_as_they_came(end: bytes) -> None:
-    """And a blank line, an error and what is no JSON stand between."""
+    """Lines keep their line ends. A line that is no delta keeps its place between them."""
     a, b, ab = (said(chat(text)).replace(b"\n", end) for text in ("a", "b", "ab"))
     assert merged(OLLAMA, a, b) == ab
     for other in (b"\n", b"\r\n", b'{"error":"x"}\n', b"{\n", b"null\n"):
@@ -236,11 +236,11 @@ def test_ollama_lines_end_as_they_came(end: bytes) -> None:
 
 
 def test_ollama_logprobs_are_joined() -> None:
-    """They are a list in each line."""
+    """The lists of logprobs are joined."""
     lines = [said(chat("a"), logprobs=[{"x": 1}]), said(chat("b"), logprobs=[{"x": 2}])]
     assert merged(OLLAMA, *lines) == said(chat("ab"), logprobs=[{"x": 1}, {"x": 2}])
 
 
 def test_ollama_roles_have_to_be_equal() -> None:
-    """As whatever is not known to differ."""
-    assert is_left(OLLAMA, said(chat("a", role="x")), said(chat("b", role="y")))
+    """Lines with different roles are not merged."""
+    assert is_unchanged(OLLAMA, said(chat("a", role="x")), said(chat("b", role="y")))

@@ -1,4 +1,4 @@
-"""Properties of merging, for streams of every format, cut anywhere and flushed at any time."""
+"""Properties of merging: streams of all formats, cut anywhere and flushed at any time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
 from tests.merging.flushing import flushed
-from tests.merging.generators import FORMATS, cuts, streams, whole
+from tests.merging.generators import FORMATS, cuts, streams, uncut
 from tests.merging.reference import accumulate
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ thorough = settings(
 
 
 def known(format: str) -> tuple[Format, ...]:
-    """All formats at once, as with `"auto"`; plain text only where it is asked for."""
+    """Return all formats, as with `"auto"`. Plain text has to be asked for."""
     return (formats.PlainText(),) if format == "plain_text" else formats.auto
 
 
@@ -32,10 +32,10 @@ def known(format: str) -> tuple[Format, ...]:
 @thorough
 @given(data=st.data())
 def test_a_reader_cannot_tell(format: str, data: st.DataObject) -> None:
-    """But by the number of events. So order is kept, and only neighbours are merged."""
+    """A merged stream has the same meaning: order is kept, and only adjacent events are merged."""
     events = data.draw(streams(format))
     body = b"".join(events)
-    chunks = data.draw(st.one_of(whole(events), cuts(body)))
+    chunks = data.draw(st.one_of(uncut(events), cuts(body)))
     flushes = data.draw(
         st.lists(st.booleans(), min_size=len(chunks), max_size=len(chunks), unique=False)
     )
@@ -50,7 +50,7 @@ def test_a_reader_cannot_tell(format: str, data: st.DataObject) -> None:
 @thorough
 @given(data=st.data())
 def test_what_is_flushed_after_every_event_is_untouched(format: str, data: st.DataObject) -> None:
-    """A batch of one event is that event, byte for byte."""
+    """A batch of one event is unchanged."""
     events = data.draw(streams(format))
     merger = Merger(known(format), lines=format == "ollama")
 
@@ -61,7 +61,7 @@ def test_what_is_flushed_after_every_event_is_untouched(format: str, data: st.Da
 @thorough
 @given(data=st.data())
 def test_merging_again_changes_nothing(format: str, data: st.DataObject) -> None:
-    """What was merged in one batch has no neighbours left to merge."""
+    """Merging a merged stream does not change its meaning, and does not make it longer."""
     events = data.draw(streams(format))
 
     def merged(body: bytes) -> bytes:
@@ -78,7 +78,7 @@ def test_merging_again_changes_nothing(format: str, data: st.DataObject) -> None
 )
 @pytest.mark.parametrize("lines", [False, True], ids=["events", "lines"])
 def test_noise_passes_through_untouched(lines: bool, body: bytes) -> None:
-    """Whatever it is: nothing is lost, nothing is added and nothing is raised."""
+    """Random bytes pass through unchanged, and no exception is raised."""
     merger = Merger(formats.auto, lines=lines)
     assert (
         flushed(merger, [(body[at : at + 7], at % 3 == 0) for at in range(0, len(body), 7)]) == body

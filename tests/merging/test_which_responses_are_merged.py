@@ -1,4 +1,4 @@
-"""Which responses are merged; and that a wrong option raises, and names itself and its value."""
+"""Which responses are merged, and errors about wrong options for merging."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ async def merges(
     merge: Any = "auto",
     **request: Any,
 ) -> bool:
-    """Whether the second and the third event of such a response become one; they come as they were
-    sent otherwise."""
+    """Return True if the second and the third event of such a response are merged.
+
+    Otherwise they have to pass through unchanged.
+    """
     opener, first, second, both = stream
     messages = [start(kind, *headers, status=status), *map(chunk, (opener, first, second)), last()]
     app = SSEBatchingMiddleware(sending(*messages), merge=merge, media_types=STREAM_TYPES)
@@ -64,7 +66,7 @@ async def merges(
     "kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8", b"text/event-stream;x=y"]
 )
 async def test_an_event_stream_is_merged(method: str, kind: bytes) -> None:
-    """Whatever the method, and however its media type is written."""
+    """An event stream is merged, with any method and any spelling of its media type."""
     assert await merges(kind=kind, method=method)
 
 
@@ -72,7 +74,7 @@ async def test_an_event_stream_is_merged(method: str, kind: bytes) -> None:
 @on_every_loop
 @pytest.mark.parametrize("status", [201, 206, 400, 404, 500])
 async def test_another_status_than_200_is_not_merged(status: int) -> None:
-    """That is no answer of a model."""
+    """A response with another status than 200 is not the answer of a model, and is not merged."""
     assert not await merges(status=status)
 
 
@@ -85,14 +87,14 @@ async def test_another_status_than_200_is_not_merged(status: int) -> None:
 async def test_what_is_encoded_or_of_a_promised_length_is_not_merged(
     header: tuple[bytes, bytes],
 ) -> None:
-    """What it says cannot be read; its length would not be kept."""
+    """Merging cannot read encoded bytes, and would not keep a promised length."""
     assert not await merges(CHAT, header)
 
 
 @pytest.mark.anyio
 @on_every_loop
 async def test_other_headers_do_not_hinder() -> None:
-    """Those that event streams usually have."""
+    """Usual headers of event streams do not prevent merging."""
     assert await merges(CHAT, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
@@ -109,7 +111,7 @@ async def test_other_headers_do_not_hinder() -> None:
     ids=str,
 )
 async def test_a_replay_is_not_merged(request_: dict[str, Any]) -> None:
-    """Its client says where it left off, and may skip a part of what comes."""
+    """A replay is not merged: its client names the last event it has, and may skip a part."""
     assert not await merges(**request_)
 
 
@@ -119,21 +121,21 @@ async def test_a_replay_is_not_merged(request_: dict[str, Any]) -> None:
     "query", [b"", b"after=starting_after", b"x=%zz&&=", b"q=\xc3\xa9", b"\xff", b"starting_afte=1"]
 )
 async def test_any_other_query_does_not_hinder(query: bytes) -> None:
-    """However it is written: servers hand over what they got."""
+    """Any other query string does not prevent merging, not even an invalid one."""
     assert await merges(scope={"query_string": query})
 
 
 @pytest.mark.anyio
 @on_every_loop
 async def test_an_answer_to_head_is_none_to_merge() -> None:
-    """It has no events: what an app sends all the same is left."""
+    """A response to HEAD has no events. If an app sends a body, it is not merged."""
     assert not await merges(method="HEAD")
 
 
 @pytest.mark.anyio
 @on_every_loop
 async def test_responses_are_merged_unless_they_answer_get() -> None:
-    """That is a replay of a stored response, and clients skip a part of it by its numbers."""
+    """A response to GET is a replay: clients skip a part of it by the sequence numbers."""
     assert await merges(RESPONSES, method="POST")
     assert not await merges(RESPONSES, method="GET")
     assert not await merges(RESPONSES, method="GET", merge=[formats.openai_responses])
@@ -142,7 +144,7 @@ async def test_responses_are_merged_unless_they_answer_get() -> None:
 @pytest.mark.anyio
 @on_every_loop
 async def test_vercel_is_known_by_its_header() -> None:
-    """Its events alone say too little."""
+    """Vercel's UI messages are merged only with their header: the events alone are ambiguous."""
     assert await merges(VERCEL, (b"X-Vercel-AI-UI-Message-Stream", b"v1"))
     assert not await merges(VERCEL)
     assert not await merges(VERCEL, (b"x-vercel-ai-data-stream", b"v1"))
@@ -152,7 +154,7 @@ async def test_vercel_is_known_by_its_header() -> None:
 @pytest.mark.anyio
 @on_every_loop
 async def test_lines_of_json_are_merged_as_such() -> None:
-    """Ollama's; events in them are none, nor are they lines in an event stream."""
+    """The media type decides if a body is read as lines of JSON or as events."""
     assert await merges(OLLAMA, kind=b"application/x-ndjson")
     assert not await merges(OLLAMA)
     assert not await merges(CHAT, kind=b"application/x-ndjson")
@@ -163,7 +165,7 @@ async def test_lines_of_json_are_merged_as_such() -> None:
 @pytest.mark.anyio
 @on_every_loop
 async def test_only_the_formats_that_were_asked_for_are_merged() -> None:
-    """One, or several; none if there is none."""
+    """Only events in the formats of the option `merge` are merged."""
     own = formats.DeltaFormat()
     assert await merges(merge=formats.openai_chat)
     assert await merges(merge=[formats.ag_ui, formats.openai_chat])
@@ -208,7 +210,7 @@ WRONG_VALUE: list[tuple[str, object]] = [
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_wrong_option_raises(name: str, value: Any, error: type[Exception]) -> None:
-    """With the option and the value in it; of a collection, the one that is wrong."""
+    """The error names the option and the value; of a collection, the wrong element."""
     shown = (
         list(value)[-1] if isinstance(value, list | set) and name != "max_merged_bytes" else value
     )
@@ -233,10 +235,10 @@ def test_a_wrong_option_raises(name: str, value: Any, error: type[Exception]) ->
     ids=lambda options: "-".join(options),
 )
 def test_what_makes_sense_is_accepted(options: dict[str, Any]) -> None:
-    """Any collection, and the limits themselves."""
+    """Any collection of formats is accepted, and so are the limits themselves."""
     SSEBatchingMiddleware(app, **options)
 
 
 def test_formats_can_be_in_a_set() -> None:
-    """Any collection is a good option."""
+    """Formats are hashable, so `merge` may be a set of them."""
     SSEBatchingMiddleware(app, merge={formats.PlainText(), formats.DeltaFormat(), *formats.auto})

@@ -1,11 +1,13 @@
-"""Streams of every format, made up by hypothesis: valid, and as awkward as they may be.
+"""Hypothesis strategies for streams of every format: valid streams with awkward details.
 
-@given(streams("openai_chat"))
-def test_something(events: list[bytes]) -> None: ...
+For example:
 
-body = data.draw(streams("gemini").map(b"".join))
-chunks = data.draw(cuts(body))  # as a network cuts it
-chunks = data.draw(whole(events))  # as an app sends it
+    @given(streams("openai_chat"))
+    def test_something(events: list[bytes]) -> None: ...
+
+    body = data.draw(streams("gemini").map(b"".join))
+    chunks = data.draw(cuts(body))  # as a network cuts it
+    chunks = data.draw(uncut(events))  # as an app sends it
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.merging.generators import openai, providers, ui
-from tests.merging.generators.cutting import cuts, whole
+from tests.merging.generators.cutting import cuts, uncut
 from tests.merging.generators.writer import (
     BROWSERS,
     GOOGLE,
@@ -27,7 +29,7 @@ from tests.merging.generators.writer import (
     Writer,
 )
 
-__all__ = ["FORMATS", "cuts", "streams", "whole"]
+__all__ = ["FORMATS", "cuts", "streams", "uncut"]
 
 WRITERS: Final[Mapping[str, tuple[Callable[[Writer], None], Habits]]] = {
     "openai_chat": (openai.chat, STRICT),
@@ -52,5 +54,5 @@ def _streams(draw: st.DrawFn, format: str) -> list[bytes]:
 
 
 def streams(format: str) -> st.SearchStrategy[list[bytes]]:
-    """Streams of a format, each a list of blocks with their line ends: events, comments."""
+    """Generate streams of a format. Each is a list of blocks: events and comments."""
     return _streams(format)

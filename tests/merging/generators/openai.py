@@ -1,4 +1,4 @@
-"""Chat Completions, as OpenAI and all the others send them; and Responses."""
+"""Chat Completions, as OpenAI and other servers send them, and Responses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HABITS: Final[list[Data]] = [
     {"channel": "analysis"},
     {"tool_calls": None, "refusal": ""},
 ]
-"""What a server has in every delta, beside the text."""
+"""Members that a server puts into every delta, beside the text."""
 
 
 class Chat:
-    """The chunks of one server."""
+    """A server, with habits that hold for the whole stream."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -71,7 +71,7 @@ class Chat:
         )
 
     def thinking(self) -> Track:
-        """As Mistral has it: the content is a list."""
+        """Thoughts as Mistral sends them: the content is a list."""
 
         def delta(text: Raw) -> Data:
             part = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
@@ -125,7 +125,7 @@ class Chat:
 
 
 def chat(writer: Writer) -> None:
-    """A stream of chunks: one server, with habits of its own."""
+    """Write a stream of Chat Completions."""
     server = Chat(writer)
     writer.stamp = server.stamp
     if writer.sometimes():
@@ -159,7 +159,7 @@ CALL: Final[Data] = {"type": "function_call", "name": "f", "call_id": "c", "argu
 def _item(
     index: int, *, kind: str, item: Data, part: Data | None = None, list_: str = "content"
 ) -> Track:
-    """An output item that gets its text by deltas of one kind, maybe in a part of it."""
+    """Return an output item whose text comes in deltas of one kind, with or without a part."""
     where: Data = {"item_id": f"item_{index}", "output_index": index}
     added = {"output_index": index, "item": {"id": f"item_{index}", **item}}
     opening = [{"type": "response.output_item.added", **added}]
@@ -176,7 +176,7 @@ def _text_item(index: int, *, logprobs: Callable[[], list[Data]]) -> Track:
 
 
 def responses(writer: Writer) -> None:
-    """The events of one response: several items, and what comes between."""
+    """Write the events of one response, with several items."""
     numbered = not writer.sometimes()
     padded = writer.choose([None, "", "x"])
     sent = iter(range(1_000_000))
@@ -189,7 +189,7 @@ def responses(writer: Writer) -> None:
         return {"type": data["type"], **number, **data, **padding}
 
     writer.stamp = stamp
-    if not writer.sometimes():  # OpenRouter names no events
+    if not writer.sometimes():  # OpenRouter sends events without names
         writer.name = lambda data: str(data["type"])
     token = {"token": "t", "logprob": -0.5, "bytes": [116], "top_logprobs": []}
     refusal = {"type": "refusal", "refusal": ""}
@@ -205,7 +205,7 @@ def responses(writer: Writer) -> None:
         partial(_item, kind="refusal", item=MESSAGE, part=refusal),
         partial(_item, kind="reasoning_text", item=REASONING, part=thought),
         partial(_item, kind="code_interpreter_call_code", item=CODE),
-        partial(_item, kind="audio", item=MESSAGE),  # base64: the pieces do not make one
+        partial(_item, kind="audio", item=MESSAGE),  # pieces of base64 cannot be joined
     ]
     barriers: list[Data] = [{"type": "keepalive"}, {"type": "keepalive", "note": 1}]
     writer.event({**_response("in_progress"), "type": "response.created"})

@@ -1,4 +1,4 @@
-"""The streams of providers with a format of their own; and plain text, which has none."""
+"""Streams of providers with their own formats, and streams of plain text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _block(index: int, *, kind: str, key: str, start: Data, **beside: Any) -> Tr
 
 
 def _tool_block(index: int) -> Track:
-    """A block of tool input, which has to be JSON in the end."""
+    """Return a block of tool input. The joined input has to be JSON."""
     tool = {"type": "tool_use", "id": f"toolu_{index}", "name": "f", "input": {}}
     track = _block(index, kind="input_json_delta", key="partial_json", start=tool)
     start = [track.delta(Raw("")), track.delta(Raw('{\\"text\\": \\"'))]
@@ -42,7 +42,7 @@ def _tool_block(index: int) -> Track:
 
 
 def anthropic(writer: Writer) -> None:
-    """A message of several blocks, with pings, signatures and citations in between."""
+    """Write a message of several blocks, with pings, signatures and citations between deltas."""
     writer.name = _type
     writer.padding = writer.choose([True, True, False])
     text = {"type": "text", "text": ""}
@@ -79,7 +79,7 @@ def anthropic(writer: Writer) -> None:
 
 
 def gemini(writer: Writer) -> None:
-    """Responses of one part each, with a usage that grows."""
+    """Write responses of one part each, with a usage that grows."""
     usages = writer.choose(["growing", "growing", "none", "now and then"])
 
     def response(part: Data, **beside: Any) -> Data:
@@ -118,7 +118,7 @@ def gemini(writer: Writer) -> None:
 
 
 def cohere(writer: Writer) -> None:
-    """A chat of version 2: a plan, tool calls, thoughts, text, citations."""
+    """Write a chat of version 2: a plan, tool calls, thoughts, text, citations."""
     writer.name = _type
 
     def event(kind: str, message: Data, index: int | None = None, **beside: Any) -> Data:
@@ -163,7 +163,7 @@ def cohere(writer: Writer) -> None:
 
 
 def ollama(writer: Writer) -> None:
-    """The lines of `/api/chat` or `/api/generate`."""
+    """Write the lines of `/api/chat` or `/api/generate`."""
     chat = not writer.sometimes()
     logprobs = writer.sometimes()
 
@@ -195,7 +195,7 @@ def ollama(writer: Writer) -> None:
 
 
 def plain_text(writer: Writer) -> None:
-    """Tokens as they are, some of several lines, some under a name."""
+    """Write tokens as plain text. Some have several lines, some have an event name."""
     awkward = [
         "",
         " ",

@@ -1,4 +1,4 @@
-"""Texts of deltas as they stand in JSON: escaped, in any of the ways that JSON allows."""
+"""Texts of deltas, as bodies of JSON strings, escaped in all the ways that JSON allows."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ AWKWARD: Final = [
     "[DONE]",
     "data: x",
     '{\\"a\\": [',
-    '\\",\\"delta\\":\\"',  # looks like the end of the text, to who is not careful
+    '\\",\\"delta\\":\\"',  # looks like the end of the string to a careless parser
     ' \\"}}]}',
     "long " * 300,
 ]
-"""Every one is the inside of a JSON string."""
+"""Awkward texts. Each is the body of a JSON string."""
 
 
 def _escape(text: str, ascii_only: bool) -> str:
@@ -47,7 +47,7 @@ def _escape(text: str, ascii_only: bool) -> str:
 
 
 def pieces() -> st.SearchStrategy[str]:
-    """One delta's text."""
+    """Generate the text of one delta."""
     ordinary = st.sampled_from(["The", " word", " über", ",", " 42", "\\n- ", " tea."])
     letters = st.characters(exclude_categories=["Cs"])
     unicode = st.builds(_escape, st.text(letters, max_size=6), st.booleans())
@@ -55,7 +55,7 @@ def pieces() -> st.SearchStrategy[str]:
 
 
 def runs() -> st.SearchStrategy[list[str]]:
-    """The texts of a run of deltas; sometimes with a character split over two of them."""
+    """Generate the texts of a run of deltas, sometimes with a character split over two deltas."""
     split = st.sampled_from([["\\ud83d", "\\ude00"], ["tea \\uD83C", "\\uDF75 hot"]])
     several = st.lists(pieces(), min_size=1, max_size=6)
     cut = st.builds(lambda before, pair, after: before + pair + after, several, split, several)
@@ -63,7 +63,7 @@ def runs() -> st.SearchStrategy[list[str]]:
 
 
 def inner_runs() -> st.SearchStrategy[list[str]]:
-    """Pieces of a JSON string in a JSON string: what the arguments of a tool call are made of."""
+    """Generate the arguments of a tool call: pieces of a JSON string inside a JSON string."""
     pieces = [
         "tea",
         " über",

@@ -1,4 +1,4 @@
-"""The streams between an agent and its page: AG-UI, and the UI messages of Vercel's AI SDK."""
+"""Streams between an agent and its page: AG-UI, and the UI messages of Vercel's AI SDK."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _ag_ui_call(id_: str) -> Track:
 
 
 def _ag_ui_chunks(id_: str) -> Track:
-    """A message without a start and an end: its first chunk tells who speaks."""
+    """Return a message without start and end events: its first chunk has the role."""
     key = {"type": "TEXT_MESSAGE_CHUNK", "messageId": id_}
     opening = [{**key, "role": "assistant", "delta": "first"}]
     return Track(lambda text: {**key, "delta": text}, opening)
 
 
 def ag_ui(writer: Writer) -> None:
-    """A run: messages, reasoning and tool calls, and changes of state in between."""
+    """Write a run: messages, reasoning and tool calls, with state events between deltas."""
     clock = writer.choose(["none", "milliseconds", "milliseconds"])
 
     def stamp(data: Data) -> Data:
@@ -92,7 +92,7 @@ def _vercel_call(id_: str) -> Track:
 
 
 def vercel_ui(writer: Writer) -> None:
-    """A message of several parts in one step."""
+    """Write a message of several parts in one step."""
 
     def changing(text: Raw) -> Data:
         metadata = {"p": {"k": writer.tick % 2}}

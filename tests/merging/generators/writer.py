@@ -1,4 +1,4 @@
-"""Writes events down, in the style of a server that hypothesis chooses."""
+"""A writer of events, in the style of a server that hypothesis chooses."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 
 class Raw(str):
-    """The inside of a JSON string, escaped already."""
+    """The body of a JSON string, already escaped."""
 
     __slots__ = ()
 
 
 class Habits(NamedTuple):
-    """What the clients of a format can bear."""
+    """What the clients of a format accept."""
 
     line_ends: tuple[str, ...] = ("\n", "\r\n")
     colons: tuple[str, ...] = (": ", ":")
     sse: bool = True
     ids: bool = False
-    """Ids, and the time to retry after."""
+    """The fields `id` and `retry`."""
     comments: bool = True
     both: bool = True
     """Ids and comments in one stream."""
@@ -36,7 +36,7 @@ class Habits(NamedTuple):
 
 BROWSERS: Final = Habits(ids=True)
 STRICT: Final = Habits(ids=True, both=False)
-"""openai for Python stumbles over a comment after an id."""
+"""The OpenAI SDK for Python fails at a comment after an id."""
 GOOGLE: Final = Habits(colons=(": ",), comments=False)
 LINE_FEEDS: Final = Habits(line_ends=("\n",))
 LINES: Final = Habits(sse=False, comments=False)
@@ -50,13 +50,18 @@ ORDERS: Final[list[Callable[[Data], list[str]]]] = [
 ]
 QUIRKS: Final = [
     *["none"] * 24,
-    *["comment", "comment inside", "extra", "retry", "order", "no id"],
+    "comment",
+    "comment inside",
+    "extra",
+    "retry",
+    "order",
+    "no id",
 ]
 EXTRAS: Final[list[Data]] = [{"x_new": 1}, {"x_new": 2}, {"x_new": None}, {"x_new": {"a": "ü"}}]
 
 
 def write_json(value: Any, separators: tuple[str, str], order: Callable[[Data], list[str]]) -> str:
-    """A value as JSON, its keys in the order that is asked for."""
+    """Return a value as JSON, with its keys in this order."""
     comma, colon = separators
     if isinstance(value, Raw):
         return f'"{value}"'
@@ -72,20 +77,20 @@ def write_json(value: Any, separators: tuple[str, str], order: Callable[[Data], 
 
 
 class Writer:
-    """Collects the blocks of one stream."""
+    """Writes the blocks of one stream into a list."""
 
     def __init__(self, draw: st.DrawFn, habits: Habits) -> None:
         self.draw = draw
         self.habits = habits
         self.blocks: list[bytes] = []
         self.tick = 0
-        """Grows with the events, now and then by nothing: what clocks and padding go by."""
+        """A number that grows with most events. Times and padding depend on it."""
         self.padding = False
-        """Spaces before the last brace."""
+        """True: put spaces before the last brace."""
         self.stamp: Callable[[Data], Data] = lambda data: data
-        """Adds what is in every event of a stream: a number, the time."""
+        """Add what every event of the stream has, such as a number or a time."""
         self.name: Callable[[Data], str] = lambda data: ""
-        """The name of an event."""
+        """Return the name of an event."""
         self._number = 0
         self._line_end = self.choose(habits.line_ends)
         self._colon = self.choose(habits.colons)
@@ -103,7 +108,7 @@ class Writer:
         return self.choose([False, False, False, True])
 
     def event(self, data: Data | str, name: str = "") -> None:
-        """Write an event, in the way of the server, or with some quirk of its own."""
+        """Write an event in the style of the server, sometimes with a quirk."""
         quirk = self.choose(QUIRKS)
         step = self.choose([0, 1, 1, 2, 13])
         self.tick += step
@@ -157,7 +162,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Track:
-    """Something that gets text over time: a message, a tool call, a block."""
+    """Something whose text comes in deltas: a message, a tool call, a block."""
 
     delta: Callable[[Raw], Data]
     opening: list[Data] = field(default_factory=list)
@@ -168,9 +173,9 @@ class Track:
 def interleave(
     writer: Writer, tracks: Sequence[Track | Callable[[int], Track]], barriers: list[Data]
 ) -> None:
-    """Write the runs of several tracks, in turns, with barriers between some of them.
+    """Write runs of several tracks that alternate, with barriers between some of the runs.
 
-    A track that needs to know how many were opened before it is given as a function of that.
+    A track may be a function that takes the number of tracks that were opened before.
     """
     opened: dict[int, Track] = {}
     turns = st.lists(st.integers(0, len(tracks) - 1), max_size=6)

@@ -1,9 +1,9 @@
 // What the official JavaScript clients make of a response body.
 //
-// Each line of standard input is a request, {"format": …, "body": base64}, and is answered with a
-// line of standard output, in the same order: {"final": …, "updates": n}, or {"failed": …} where
-// this program does not know how. `final` does not depend on how many deltas a text came in;
-// `updates`, how often a page would have been drawn anew, does.
+// Each line of standard input is a request, {"format": …, "body": base64}. The answer is a line of
+// standard output, in the same order: {"final": …, "updates": n}, or {"failed": …} if this program
+// fails. `final` does not depend on the number of deltas that a text came in. `updates` does: it is
+// how often a page would have been updated.
 
 import { createInterface } from "node:readline";
 
@@ -20,7 +20,7 @@ const CLIENTS = {
   "vercel-ui": vercelUI,
 };
 
-// Standard output is for the answers alone; that a run has failed stands in the answer.
+// Standard output is only for answers. The answer has the error if a client fails.
 console.log = console.info = console.warn = console.error = () => {};
 
 async function answer(line) {

@@ -5,14 +5,14 @@ import { HttpAgent } from "@ag-ui/client";
 import { EventLog } from "./event-log.mjs";
 import { response } from "./response.mjs";
 
-// The older events and the chunks have become these by the time that a subscriber sees them.
+// The client converts older events and chunks to these before a subscriber sees them.
 const DELTAS = new Set([
   "REASONING_MESSAGE_CONTENT",
   "TEXT_MESSAGE_CONTENT",
   "TOOL_CALL_ARGS",
 ]);
 
-// For older events, which have no ids, the client invents some: other ones in each run.
+// Older events have no ids. The client invents ids for them, which differ in each run.
 function comparable(final, body) {
   const invented = new Map();
   const text = JSON.stringify(final).replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, (id) => {

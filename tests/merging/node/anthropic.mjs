@@ -1,4 +1,4 @@
-// Anthropic's SDK: Messages, read by the helper that accumulates.
+// Anthropic's SDK: Messages, read by the helper that accumulates them.
 
 import Anthropic from "@anthropic-ai/sdk";
 
@@ -11,7 +11,7 @@ const DELTAS = {
   thinking_delta: [["delta", "thinking"]],
 };
 
-// A tool's input is parsed when somebody looks at it, and what is wrong with it is raised there.
+// The SDK parses the input of a tool when it is read, and throws there if it is not JSON.
 function plain(message) {
   return message && JSON.parse(JSON.stringify(message));
 }
@@ -45,7 +45,7 @@ export async function anthropicMessages(body) {
   } catch (error) {
     final.error = String(error);
     final.message = partial(stream.currentMessage);
-    log.events.pop(); // the SDK shows an event first, and refuses it then
+    log.events.pop(); // the SDK emits an event before it rejects the event
   }
   return { final: { ...final, events: log.events }, updates };
 }

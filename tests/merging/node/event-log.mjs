@@ -1,4 +1,4 @@
-// The events that a client has seen, in order, but for how many deltas a text came in.
+// The events that a client has seen, in order, with each run of adjacent deltas as one event.
 
 import { isDeepStrictEqual } from "node:util";
 
@@ -16,8 +16,8 @@ function kind(value) {
   return Array.isArray(value) ? "list" : undefined;
 }
 
-// `concatenated`: the strings and lists of a delta that add up. `replaced`: the fields of which
-// each event has its own, the last of which counts. Neighbours that differ in nothing else are one.
+// `concatenated`: the strings and lists of a delta that are joined. `replaced`: fields that differ
+// between deltas, where the last one counts. Adjacent events that differ in nothing else become one.
 export class EventLog {
   events = [];
   #others = null;

@@ -1,4 +1,4 @@
-// OpenAI's SDK: Chat Completions and Responses, read by the helpers that accumulate.
+// OpenAI's SDK: Chat Completions and Responses, read by the helpers that accumulate them.
 
 import OpenAI from "openai";
 
@@ -17,7 +17,7 @@ function client(body) {
   });
 }
 
-// A chunk is a delta where one text alone has grown, and brings nothing whole.
+// Paths of a chunk that are joined. A chunk is a delta only if exactly one of its texts has grown.
 function grown({ choices }) {
   if (choices?.length !== 1) return [];
   const delta = choices[0].delta ?? {};
@@ -30,8 +30,8 @@ function grown({ choices }) {
   return [["choices", 0, "delta", ...paths[0]], ...lists, ["choices", 0, "token_ids"]];
 }
 
-// In the object that it accumulates the SDK keeps only the last piece of a field that it does not
-// know: of reasoning, and of the padding. The log has all of the reasoning.
+// The SDK keeps only the last piece of fields that it does not know: of the reasoning, and of the
+// padding. They are removed here. The log has all of the reasoning.
 function known(completion) {
   if (completion === undefined) return undefined;
   const { obfuscation, ...rest } = structuredClone(completion);

@@ -1,8 +1,8 @@
 // The response that a client gets from its `fetch`.
 
-// The clients end a run at its first error, and forget then what they have read but not yet dealt
-// with. So each piece completes one event only, and the client may finish with it before the next:
-// what it had by the time of an error does not depend on where the network would have cut.
+// The clients stop at the first error, and drop what they have read but not processed. So each piece
+// completes one event only, and the client can process it before the next piece comes. The result
+// at the time of an error does not depend on the pieces then.
 function* pieces(body) {
   let from = 0;
   let beginning = 0;

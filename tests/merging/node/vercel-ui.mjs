@@ -1,4 +1,4 @@
-// The UI message stream of Vercel's AI SDK: the chat that `useChat` puts into React, without React.
+// The UI message stream of Vercel's AI SDK, read by the chat that `useChat` uses, without React.
 
 import { AbstractChat, DefaultChatTransport } from "ai";
 
@@ -11,7 +11,7 @@ const DELTAS = {
   "tool-input-delta": [["inputTextDelta"]],
 };
 
-// Reads as its parent does, and keeps a log of what passed the schema.
+// The default transport, with a log of the chunks that match the schema.
 class Transport extends DefaultChatTransport {
   log = new EventLog();
 
@@ -72,8 +72,8 @@ export async function vercelUI(body) {
     onFinish: ({ finishReason }) => void (final.finishReason = finishReason),
   });
   await chat.sendMessage({ text: "Say something." });
-  // The log is ahead of the chat: by the time of an error it may have events that the chat has not.
-  if (chat.error) [final.error] = String(chat.error).split("\n", 1); // the rest quotes the schema
+  // The log is ahead of the chat: at an error it may have events that the chat has not processed.
+  if (chat.error) [final.error] = String(chat.error).split("\n", 1); // the other lines quote the schema
   else final.events = transport.log.events;
   const { messages, status } = chat;
   return { final: { ...final, status, messages }, updates: state.updates };
