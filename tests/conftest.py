@@ -1,9 +1,9 @@
-"""Which event loops the async tests run on; and that none of them blocks its loop.
+"""Which event loops the async tests run on, and the check that no test blocks its loop.
 
-An async test runs on all of `EVERY_LOOP`: asyncio in debug mode, with eager tasks where Python has
-them, uvloop, and trio. One that is about hours, or about the order of things, runs on all of
-`VIRTUAL_TIME`, the same without uvloop, whose clock cannot be moved. What narrows the choice more
-than that says why:
+An async test runs on all of `EVERY_LOOP`: asyncio in debug mode, asyncio with eager tasks (from
+Python 3.12 on), uvloop, and trio. A test about hours, or about the order of events, runs on all of
+`VIRTUAL_TIME`, the same loops on a virtual clock. uvloop is not among them, because its clock
+cannot be moved. A test that runs on fewer loops says why:
 
     pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
     @loops(REAL_TIME, because="Task.cancel is asyncio's")
@@ -17,19 +17,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import hypothesis  # noqa: F401 (before the freeze below: it looks for what refers to its parts)
+import hypothesis  # noqa: F401 (before the freeze below: it looks for references to its own objects)
 import pytest
 import trio.testing
 import uvloop
 
 from tests.support import blocking
-from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.virtual_time import virtual_time_loop
 
 Loop: TypeAlias = Any  # pytest has no public name for what `pytest.param` makes
 
 
 def eager(make: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], asyncio.AbstractEventLoop]:
-    """The loop with eager tasks."""
+    """Return a factory of the same loop with eager tasks."""
 
     def make_eager() -> asyncio.AbstractEventLoop:
         loop = make()
@@ -41,13 +41,14 @@ def eager(make: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], asyncio
 
 
 def on_asyncio(name: str, make: Callable[[], asyncio.AbstractEventLoop], **options: bool) -> Loop:
+    """Return a value of `anyio_backend`: asyncio with this loop. `options` are anyio's."""
     return pytest.param(("asyncio", {"loop_factory": make, **options}), id=name)
 
 
 HAS_EAGER_TASKS = sys.version_info >= (3, 12)
 
-VIRTUAL = on_asyncio("virtual-time", VirtualTimeLoop, debug=True)
-VIRTUAL_EAGER = on_asyncio("virtual-time-eager", eager(VirtualTimeLoop), debug=True)
+VIRTUAL = on_asyncio("virtual-time", virtual_time_loop, debug=True)
+VIRTUAL_EAGER = on_asyncio("virtual-time-eager", eager(virtual_time_loop), debug=True)
 VIRTUAL_TRIO = pytest.param(
     ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}), id="virtual-time-trio"
 )
@@ -63,10 +64,13 @@ EVERY_LOOP = [*REAL_TIME, TRIO]
 
 
 def loops(which: Sequence[Loop], *, because: str = "") -> pytest.MarkDecorator:
-    """The loops that a test, or a module of tests, runs on. `because`: why not on trio, say."""
+    """Return the mark for the loops that a test, or a module of tests, runs on.
+
+    `because` is the reason for leaving out others, if any are left out.
+    """
     complete = any(all(loop in which for loop in all_) for all_ in (EVERY_LOOP, VIRTUAL_TIME))
     if not complete and not because:
-        raise ValueError("a test that does not run on all loops says why")
+        raise ValueError("a test that does not run on all loops says why: pass `because`")
     return pytest.mark.loops(which)
 
 
@@ -84,15 +88,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """The loop of an async test that has no `loops`."""
+    """Return the loop of an async test that is not marked with `loops`."""
     return request.param
 
 
 @pytest.fixture(autouse=True)
 def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Neither the test's, nor that of a server that runs in a thread of this process."""
+    """Fail the test if it blocks its event loop, or that of a server in a thread of the process."""
     if request.node.get_closest_marker("browser"):
-        yield  # playwright has a loop of its own running in the thread of the test
+        # playwright runs an event loop in the test's thread, where the test itself may block.
+        yield
         return
     with blocking.refused() as calls:
         yield
@@ -101,14 +106,20 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def what_is_imported_is_not_looked_through() -> None:
-    """A garbage collection after each test, of all that is imported, took a third of the time."""
+    """Exclude imported modules from garbage collections.
+
+    With them the collection after each test took a third of the time of all tests.
+    """
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_suspended(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a test leaves to the garbage collector shows in that test, not in some later one."""
+    """Collect garbage after each async test.
+
+    Without that, a generator which a test leaves suspended makes some later test fail.
+    """
     yield
     if "anyio_backend" in request.fixturenames:
         gc.collect()

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import VIRTUAL_TRIO
-from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.virtual_time import virtual_time_loop
 
 LEAN = [
-    pytest.param(("asyncio", {"loop_factory": VirtualTimeLoop}), id="virtual-time"),
+    pytest.param(("asyncio", {"loop_factory": virtual_time_loop}), id="virtual-time"),
     VIRTUAL_TRIO,
 ]
 
