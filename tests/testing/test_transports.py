@@ -228,6 +228,24 @@ async def test_a_client_has_to_be_entered(library: Library) -> None:
         await client.get("/")
 
 
+async def test_an_app_that_does_not_end_is_an_error(library: Library) -> None:
+    """The test fails and does not hang, and the app does not outlive it."""
+    ended: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(start())
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    client = client_of(library, app)
+    with pytest.raises(TimeoutError):
+        async with client, client.stream("GET", "/"):
+            pass
+    assert ended
+
+
 async def test_what_a_test_raises_comes_out_alone(library: Library) -> None:
     """An assertion that fails is in no exception group."""
     with pytest.raises(ZeroDivisionError):
