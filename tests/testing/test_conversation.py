@@ -197,14 +197,19 @@ async def test_the_disconnect_may_be_said_only_once() -> None:
 
 
 async def test_an_app_that_does_not_end_is_an_error() -> None:
-    """A test that waits for it fails, and does not hang."""
+    """The test fails and does not hang, and the app does not outlive it."""
+    ended: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await anyio.sleep_forever()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
 
     with pytest.raises(TimeoutError):
         async with Conversation(app):
             pass
+    assert ended
 
 
 async def test_what_a_test_raises_comes_out_alone() -> None:
