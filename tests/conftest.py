@@ -15,12 +15,13 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import hypothesis  # noqa: F401 (before the freeze below: it looks for references to its own objects)
 import pytest
-import trio.testing
 import uvloop
+from trio.testing import MockClock
 
 from tests.support import blocking
 from tests.support.virtual_time import virtual_time_loop
@@ -45,13 +46,16 @@ def on_asyncio(name: str, make: Callable[[], asyncio.AbstractEventLoop], **optio
     return pytest.param(("asyncio", {"loop_factory": make, **options}), id=name)
 
 
+def on_trio(name: str, make_clock: Callable[[], MockClock]) -> Loop:
+    """Return a value of `anyio_backend`: trio with this clock, made anew for each test."""
+    return pytest.param(("trio", {"clock": make_clock}), id=name)
+
+
 HAS_EAGER_TASKS = sys.version_info >= (3, 12)
 
 VIRTUAL = on_asyncio("virtual-time", virtual_time_loop, debug=True)
 VIRTUAL_EAGER = on_asyncio("virtual-time-eager", eager(virtual_time_loop), debug=True)
-VIRTUAL_TRIO = pytest.param(
-    ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}), id="virtual-time-trio"
-)
+VIRTUAL_TRIO = on_trio("virtual-time-trio", partial(MockClock, autojump_threshold=0))
 VIRTUAL_ASYNCIO = [VIRTUAL, *([VIRTUAL_EAGER] if HAS_EAGER_TASKS else [])]
 VIRTUAL_TIME = [*VIRTUAL_ASYNCIO, VIRTUAL_TRIO]
 
@@ -83,13 +87,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("loops")
     if mark is not None and "anyio_backend" in metafunc.fixturenames:
         (which,) = mark.args
-        metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", which))
+        metafunc.definition.add_marker(
+            pytest.mark.parametrize("anyio_backend", which, indirect=True)
+        )
 
 
 @pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Return the loop of an async test that is not marked with `loops`."""
-    return request.param
+    """Return the loop of an async test: that of its mark `loops`, or each one of `EVERY_LOOP`."""
+    return with_new_clock(request.param)
+
+
+def with_new_clock(backend: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Make the trio clock of this value of `anyio_backend`, if it has one.
+
+    A test on the clock of the test before would see times that are not exact.
+    """
+    name, options = backend
+    if "clock" in options:
+        options = {**options, "clock": options["clock"]()}
+    return name, options
 
 
 @pytest.fixture(autouse=True)

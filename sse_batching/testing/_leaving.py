@@ -22,7 +22,7 @@ async def leave_at_every_point(
     message of the response, and so on. The last client stays until the response is complete. Each
     conversation has ended when it is yielded, and only the last has `talk.completed`.
 
-    *Not guaranteed*: that the loop ends. An app whose response never ends is called for ever.
+    *Not guaranteed*: that the loop ends. A response that never ends is requested without end.
 
     Args:
         app: the ASGI app, with the middleware or without.

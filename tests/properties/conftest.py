@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import VIRTUAL_TRIO
+from tests.conftest import VIRTUAL_TRIO, with_new_clock
 from tests.support.virtual_time import virtual_time_loop
 
 LEAN = [
@@ -17,4 +17,4 @@ LEAN = [
 
 @pytest.fixture(params=LEAN)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+    return with_new_clock(request.param)

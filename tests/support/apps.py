@@ -84,8 +84,8 @@ async def converse(app: ASGIApp, **conversation: Any) -> Conversation:
 def times(talk: Conversation) -> list[tuple[float, bytes]]:
     """Return the time and the bytes of each part of the body, without the end of the body.
 
-    Times are rounded to a nanosecond. All tests share one trio clock, and differences on it are not
-    exact after a test with times that are not binary fractions.
+    Times are rounded to a nanosecond. The clock of asyncio starts at 1000, and sums of times that
+    are not binary fractions are not exact.
     """
     return [
         (round(sent.at, 9), sent.message["body"])

@@ -10,17 +10,17 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 import pytest
-import trio.testing
+from trio.testing import MockClock
 
 from sse_batching import SSEBatchingMiddleware
 from sse_batching.testing import Conversation, ManualClockLoop, _clock, advance
-from tests.conftest import VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops, on_asyncio
+from tests.conftest import VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops, on_asyncio, on_trio
 from tests.support.apps import emitting
 from tests.support.virtual_time import spend
 
 HAND_MOVED = [
     on_asyncio("manual-clock", ManualClockLoop, debug=True),
-    pytest.param(("trio", {"clock": trio.testing.MockClock()}), id="manual-clock-trio"),
+    on_trio("manual-clock-trio", MockClock),
 ]
 
 pytestmark = pytest.mark.anyio
