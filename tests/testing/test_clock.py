@@ -77,10 +77,10 @@ async def test_what_is_due_happens_at_its_time() -> None:
 @on_every_manual_clock
 async def test_what_is_not_due_waits() -> None:
     """A batch is not sent before the clock shows its deadline."""
-    talk = Conversation(SSEBatchingMiddleware(emitting(b"a", 0.125, b"b", 60.0), max_delay=0.5))
+    talk = Conversation(SSEBatchingMiddleware(emitting(b"a", 0.25, b"b", 60.0), max_delay=0.5))
     async with talk:
+        await advance(0.25)
         await advance(0.125)
-        await advance(0.375)
         assert talk.bodies == [b"a"]
 
         await advance(0.125)

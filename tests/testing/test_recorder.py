@@ -42,7 +42,7 @@ async def test_both_sides_are_recorded_in_order() -> None:
 
 async def test_the_two_sides_of_the_middleware_can_be_compared() -> None:
     """One recorder inside the middleware and one outside show what it changes."""
-    inside = Recorder(emitting(b"a", 0.1, b"b", 0.1, b"c"))
+    inside = Recorder(emitting(b"a", 0.1, b"b", 0.05, b"c"))
     outside = Recorder(SSEBatchingMiddleware(inside, max_delay=1))
     await converse(outside)
 
