@@ -1,1 +1,1 @@
-"""Runnable examples of ``sse_batching``. ``examples.demo`` is the page that ``make demo`` shows."""
+"""Runnable examples of `sse_batching`. `examples.demo` is the page that `make demo` shows."""

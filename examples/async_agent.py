@@ -1,10 +1,10 @@
-"""An async agent on httpx: when the reader leaves, the call to the model's server is closed.
+"""An async agent that calls a model's server with httpx. When the reader leaves, the call closes.
 
     python examples/async_agent.py
     curl -N http://127.0.0.1:8000/chat
 
-Press Ctrl-C in curl while it streams: the model's server, which is played by the same process,
-prints where it stopped. Set ``UPSTREAM_URL`` to relay any other stream of events.
+Press Ctrl-C in curl while it streams: the model's server prints where it stopped. This app is the
+model's server, too. Set `UPSTREAM_URL` to relay another stream of events.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from starlette.routing import Route
 
 from sse_batching import SSEBatchingMiddleware, current_token
 
-TEXT = "Close the call, and the machine at the other end has time for somebody else. " * 20
+TEXT = "Close the call, and the machine at the other end is free for somebody else. " * 20
 SECONDS_PER_WORD = 0.0125
 TIMEOUT = httpx.Timeout(10.0, read=None)  # a model may think for as long as it likes
 
 
 async def ask(url: str, parts: MemoryObjectSendStream[bytes]) -> None:
-    """The agent. It runs in a task of its own; to cancel that closes the call at once."""
+    """The agent. It runs in a task of its own. Cancelling the task closes the call at once."""
     async with (
         parts,
         httpx.AsyncClient(timeout=TIMEOUT) as client,
@@ -43,7 +43,7 @@ async def ask(url: str, parts: MemoryObjectSendStream[bytes]) -> None:
 
 
 async def answer(url: str) -> AsyncIterator[bytes]:
-    # Unbuffered: a reader that is slow makes the model's server wait, and costs no memory.
+    # Unbuffered, so a slow reader makes the model's server wait, and costs no memory.
     sender, parts = anyio.create_memory_object_stream[bytes]()
     agent = asyncio.create_task(ask(url, sender))
     with current_token().register(agent.cancel), parts:
@@ -51,7 +51,7 @@ async def answer(url: str) -> AsyncIterator[bytes]:
             yield part
     await asyncio.wait([agent])
     if not agent.cancelled():
-        agent.result()  # raises what the agent failed of, if it did
+        agent.result()  # raises the agent's error if it failed
 
 
 async def chat(request: Request) -> StreamingResponse:
@@ -61,7 +61,7 @@ async def chat(request: Request) -> StreamingResponse:
 
 
 async def upstream(request: Request) -> StreamingResponse:
-    """The model's server."""
+    """Stand in for the model's server."""
 
     async def generate() -> AsyncIterator[str]:
         words = 0

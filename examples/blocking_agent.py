@@ -1,4 +1,4 @@
-"""A blocking agent in a thread. Cancelling a task does not stop a thread: the token does.
+"""A blocking agent in a thread. Cancelling a task does not stop a thread, but the token does.
 
     python examples/blocking_agent.py
     curl -N http://127.0.0.1:8000/chat
@@ -21,12 +21,12 @@ from starlette.routing import Route
 
 from sse_batching import SSEBatchingMiddleware, current_token
 
-TEXT = "A thread cannot be stopped from outside, but it can be told that it is time. " * 20
+TEXT = "A thread cannot be stopped from outside, but it can be asked to stop. " * 20
 SECONDS_PER_WORD = 0.0125
 
 
 class Agent:
-    """Stands for any agent with a blocking ``run`` and an ``interrupt`` that threads may call."""
+    """A stand-in for any agent with a blocking `run` and a thread-safe `interrupt`."""
 
     def __init__(self) -> None:
         self._message = ""
@@ -34,7 +34,7 @@ class Agent:
 
     def run(self, on_delta: Callable[[str], None]) -> None:
         for position, word in enumerate(TEXT.split()):
-            if self._interrupted.wait(SECONDS_PER_WORD):  # here a real one waits for its model
+            if self._interrupted.wait(SECONDS_PER_WORD):  # a real agent waits for its model here
                 print(f"interrupted after {position} words: {self._message}", flush=True)
                 return
             on_delta(word + " ")
@@ -55,7 +55,7 @@ async def answer(agent: Agent) -> AsyncIterator[str]:
     work.add_done_callback(lambda _: deltas.put_nowait(None))
     while (delta := await deltas.get()) is not None:
         yield f"data: {json.dumps({'delta': delta})}\n\n"
-    await work  # raises what the agent failed of, if it did
+    await work  # raises the agent's error if it failed
     yield "data: [DONE]\n\n"
 
 

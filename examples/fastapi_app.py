@@ -1,4 +1,4 @@
-"""FastAPI: both of its ways to stream, and the token as a dependency.
+"""A FastAPI app that streams in both ways that FastAPI has, with the token as a dependency.
 
     python examples/fastapi_app.py
     curl -N http://127.0.0.1:8000/events
@@ -21,7 +21,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from sse_batching import CancellationToken, SSEBatchingMiddleware, get_token
 
-TEXT = "A dependency is a good place for the question whether anybody still listens. " * 20
+TEXT = "A dependency is a good place to ask whether anybody is still listening. " * 20
 SECONDS_PER_WORD = 0.0125
 
 app = FastAPI()
@@ -36,9 +36,9 @@ Token = Annotated[CancellationToken, Depends(token_of)]
 
 
 async def words(token: CancellationToken) -> AsyncIterator[str]:
-    """The agent."""
+    """The agent. It yields one word at a time until its token is cancelled."""
     for position, word in enumerate(TEXT.split()):
-        await anyio.sleep(SECONDS_PER_WORD)  # here a real agent waits for its model
+        await anyio.sleep(SECONDS_PER_WORD)  # a real agent waits for its model here
         if token.cancelled:
             print(f"stopped after {position} words: {token.message}", flush=True)
             return
@@ -47,14 +47,14 @@ async def words(token: CancellationToken) -> AsyncIterator[str]:
 
 @app.get("/events", response_class=EventSourceResponse)
 async def events(token: Token) -> AsyncIterator[ServerSentEvent]:
-    """FastAPI makes the events."""
+    """Let FastAPI make the events."""
     async for word in words(token):
         yield ServerSentEvent(data={"delta": word})
 
 
 @app.get("/chat")
 async def chat(token: Token) -> StreamingResponse:
-    """The app makes the events itself."""
+    """Make the events by hand."""
 
     async def answer() -> AsyncIterator[str]:
         async for word in words(token):

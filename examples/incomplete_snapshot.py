@@ -1,11 +1,11 @@
-"""Keep what the agent had said when its reader left: each answer is stored in SQLite.
+"""Keep each answer in SQLite, also the part of an answer that was made before its reader left.
 
     python examples/incomplete_snapshot.py
     curl -N -i -X POST http://127.0.0.1:8000/responses
     curl http://127.0.0.1:8000/responses/...
 
-Press Ctrl-C in the first curl while it streams. The second one then reads what there was of the
-answer; the id that it needs stands in the first one's header ``response-id``.
+Press Ctrl-C in the first curl while it streams. The second curl then reads the part of the answer
+that was made. The header `response-id` of the first response has the id to ask for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sse_batching import SSEBatchingMiddleware, StreamReport, current_stream
 
 DATABASE = "responses.sqlite3"
 TABLE = "CREATE TABLE IF NOT EXISTS responses (id TEXT PRIMARY KEY, status TEXT, text TEXT)"
-TEXT = "Half an answer is worth more than none, if it says that it is only the half. " * 20
+TEXT = "Half an answer is worth more than none, as long as it says that it is half. " * 20
 SECONDS_PER_WORD = 0.0125
 
 
@@ -52,14 +52,14 @@ async def show(request: Request) -> Response:
 
 
 async def keep(report: StreamReport) -> None:
-    """Called when a stream has ended, however it ended."""
+    """Store the answer. The middleware calls this when a stream has ended, in whatever way."""
     await anyio.to_thread.run_sync(
         store, report.stream_id, report.outcome, text_of(report.recorded)
     )
 
 
 def text_of(recorded: bytes) -> str:
-    # What follows the last empty line is an event cut short, by the end or by `record_bytes`.
+    # What follows the last empty line is part of an event that the end or `record_bytes` cut off.
     *events, _ = recorded.split(b"\n\n")
     data = [event.removeprefix(b"data: ") for event in events]
     return "".join(json.loads(item)["delta"] for item in data if item != b"[DONE]")

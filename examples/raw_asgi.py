@@ -1,4 +1,4 @@
-"""Plain ASGI, no framework: the middleware wraps the app, the token comes from the scope.
+"""An ASGI app without a framework. The middleware wraps it, and its token comes from the scope.
 
     python examples/raw_asgi.py
     curl -N http://127.0.0.1:8000/
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, get_token
 
-TEXT = "Three callables and a dictionary are all that a web framework is made of. " * 20
+TEXT = "A dictionary and two callables are all that an ASGI app is given. " * 20
 SECONDS_PER_WORD = 0.0125
 
 
@@ -30,7 +30,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         }
     )
     for position, word in enumerate(TEXT.split()):
-        await anyio.sleep(SECONDS_PER_WORD)  # here a real agent waits for its model
+        await anyio.sleep(SECONDS_PER_WORD)  # a real agent waits for its model here
         if token.cancelled:
             print(f"stopped after {position} words: {token.message}", flush=True)
             return
@@ -43,4 +43,4 @@ app = SSEBatchingMiddleware(answer)
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, lifespan="off")  # it answers HTTP requests, and knows nothing else
+    uvicorn.run(app, lifespan="off")  # the app answers HTTP requests only

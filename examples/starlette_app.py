@@ -1,4 +1,4 @@
-"""Starlette: an agent as an async generator, batched by one line, stopped by its token.
+"""A Starlette app. One line batches its stream, and a token stops its agent, an async generator.
 
     python examples/starlette_app.py
     curl -N http://127.0.0.1:8000/chat
@@ -20,14 +20,14 @@ from starlette.routing import Route
 
 from sse_batching import SSEBatchingMiddleware, current_token
 
-TEXT = "Every token that nobody reads has been paid for by somebody who is not here. " * 20
+TEXT = "Somebody pays for every token, even for the tokens that nobody reads. " * 20
 SECONDS_PER_WORD = 0.0125
 
 
 async def answer() -> AsyncIterator[str]:
     token = current_token()
     for position, word in enumerate(TEXT.split()):
-        await anyio.sleep(SECONDS_PER_WORD)  # here a real agent waits for its model
+        await anyio.sleep(SECONDS_PER_WORD)  # a real agent waits for its model here
         if token.cancelled:
             print(f"stopped after {position} words: {token.message}", flush=True)
             return

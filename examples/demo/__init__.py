@@ -1,5 +1,5 @@
-"""The demo: one agent's answer streamed three times, side by side: plain, batched and merged.
+"""The demo: one agent's answer, streamed three times side by side: plain, batched and merged.
 
-Start it with ``python -m examples.demo``; ``--check`` runs the same server against a scripted
-client and fails if the figures are wrong.
+`python -m examples.demo` starts it. With `--check` a scripted client reads from the same server,
+and the command fails if the figures are wrong.
 """

@@ -1,7 +1,8 @@
-"""The demo without a screen: ``python -m examples.demo --check``.
+"""The demo without a screen: `python -m examples.demo --check`.
 
-A client reads every side to its end, then each again and leaves in the middle. The figures that
-the page shows are printed; if one of them is wrong, it is named, and the exit code is 1.
+A client reads each side to its end. Then it reads each side again, and leaves in the middle. The
+check prints the figures that the page shows. It names each figure that is wrong, and exits with 1
+then.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ from examples.demo.server import FASTEST, Server, create_app
 SIDES = ("plain", "batched", "merged")
 BEHIND_MIDDLEWARE = SIDES[1:]
 CHARACTERS_BEFORE_LEAVING = 400
-PATIENCE = 30.0  # seconds that anything here may take; what takes longer hangs
+PATIENCE = 30.0  # seconds after which a step counts as hanging
 
-# The last token can be on its way from the model when the client leaves: the agent's thread has
-# it, but not yet counted it. It cannot be unspent. Any more must not be.
+# When the client leaves, the agent's thread may have got one token that it has not counted yet.
+# That token is spent. More than one must not be.
 TOKENS_IN_FLIGHT = 1
 
-# Generous, because a busy machine is no fault of the middleware: the first text of an answer is
-# sent at once, where batching it would add 50 ms.
+# Generous, because a busy machine is not the middleware's fault. The middleware sends the first
+# text of an answer at once; to batch it would add 50 ms.
 FIRST_TEXT_TOLERANCE_MS = 500.0
 
 Figures = dict[str, Any]
-"""What the server says of one side of a run: ``Run.snapshot``."""
+"""The server's figures for one side of a run, see `Run.snapshot`."""
 
 
 @dataclass
 class Reading:
-    """What the client got of one answer."""
+    """What the client has read of one answer."""
 
     body: bytes = b""
     text: str = ""
     events: int = 0
     without_text: list[bytes] = field(default_factory=list)
-    """The events that bring no text: the role, the end."""
+    """The events that have no text: the role, the end."""
     reads: int = 0
     first_text_ms: float = 0.0
 
@@ -59,21 +60,21 @@ def check() -> int:
         with _serving() as url:
             faults += asyncio.run(asyncio.wait_for(_check(url), PATIENCE * 2))
     except TimeoutError as error:
-        faults.append(f"something hangs: {error or 'the check did not end'}")
+        faults.append(f"a step hangs: {error or 'the check did not end'}")
     except httpx.HTTPError as error:
         faults.append(f"the server does not answer: {error!r}")
     for fault in faults:
         print(f"WRONG: {fault}", file=sys.stderr)
     if not faults:
-        print("All as it should be.")
+        print("Everything is as expected.")
     return 1 if faults else 0
 
 
 @contextmanager
 def _serving() -> Iterator[str]:
-    """The demo's server on a free port, in a thread; yields its address."""
+    """Run the demo's server on a free port, in a thread. Yield its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    # Always the replay, also where the environment names a real model's server.
+    # Always the replay, even if the environment names a real model's server.
     app = create_app(lambda tokens_per_second: replay(tokens_per_second=tokens_per_second))
     server = Server(app)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -90,8 +91,8 @@ def _serving() -> Iterator[str]:
 
 async def _check(url: str) -> list[str]:
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
-        print("Reading the answer to its end, and then once more to leave in the middle...")
-        # What a process does only once is not to be counted as the first side's CPU time.
+        print("Reading the answer to its end, then reading it again and leaving in the middle...")
+        # The warm-up does what a process does only once, so that no side's CPU time includes it.
         await _read_all(client, "warm-up", pace=FASTEST)
         readings = await _read_all(client, "whole")
         figures = await _figures_when(client, "whole", _all_agents_ended)
@@ -111,7 +112,7 @@ async def _read_all(
     characters: int | None = None,
     pace: float = TOKENS_PER_SECOND,
 ) -> dict[str, Reading]:
-    """Read every side's answer to its end, or leave after so many ``characters`` of it."""
+    """Read each side's answer to its end, or leave once more than `characters` have come."""
     query = {"run": run, "tokens_per_second": pace}
     urls = [httpx.URL(f"/{side}/chat", params=query) for side in SIDES]
     readings = await asyncio.gather(*(_read(client, url, characters) for url in urls))
@@ -137,7 +138,7 @@ async def _read(client: httpx.AsyncClient, url: httpx.URL, characters: int | Non
             if reading.text and not reading.first_text_ms:
                 reading.first_text_ms = (time.monotonic() - started) * 1000
             if characters is not None and len(reading.text) > characters:
-                break  # closes the connection: the rest of the answer is not wanted
+                break  # closes the connection
     return reading
 
 
@@ -152,9 +153,9 @@ def _text(event: bytes) -> str:
 async def _figures_when(
     client: httpx.AsyncClient, run: str, condition: Callable[[dict[str, Figures]], bool]
 ) -> dict[str, Figures]:
-    """The run's figures as soon as ``condition`` holds for them, or the last before patience ends.
+    """Return the figures as soon as `condition` holds, or the latest after `PATIENCE / 3`.
 
-    Giving up is no error here: the figures then show what is wrong.
+    The second case raises no error, because the figures then show what is wrong.
     """
     deadline = time.monotonic() + PATIENCE / 3
     while True:
@@ -169,7 +170,10 @@ def _all_agents_ended(figures: dict[str, Figures]) -> bool:
 
 
 def _shows_what_agents_do(figures: dict[str, Figures]) -> bool:
-    """Enough was wasted on the plain side to tell it from tokens in flight."""
+    """Return True once the plain side has wasted clearly more than tokens in flight.
+
+    The agents of the other sides must have stopped, too.
+    """
     wasted: int = figures["plain"].get("wasted_tokens", 0)
     return wasted > 20 * TOKENS_IN_FLIGHT and all(
         figures[side]["agent"] != "running" for side in BEHIND_MIDDLEWARE
@@ -189,15 +193,15 @@ def _faults_of_whole(readings: dict[str, Reading], figures: dict[str, Figures]) 
         yield f"plain: {figures['plain']['writes']} writes for {plain.events} events"
     for side in BEHIND_MIDDLEWARE:
         if figures[side]["writes"] * 2 > figures["plain"]["writes"]:
-            yield f"{side}: not even half as few writes as plain"
+            yield f"{side}: more than half as many writes as plain"
         if (late := readings[side].first_text_ms - plain.first_text_ms) > FIRST_TEXT_TOLERANCE_MS:
-            yield f"{side}: first text {late:.0f} ms later"
+            yield f"{side}: first text {late:.0f} ms later than plain"
     if plain.body != batched.body:
-        yield "batched: other bytes than plain"
+        yield "batched: the bytes are not those of plain"
     if merged.events * 2 > plain.events:
-        yield "merged: not even half as few events as plain"
+        yield "merged: more than half as many events as plain"
     if merged.without_text != plain.without_text:
-        yield "merged: other events without text than plain"
+        yield "merged: the events without text are not those of plain"
 
 
 def _faults_of_left(figures: dict[str, Figures]) -> Iterator[str]:
@@ -205,16 +209,16 @@ def _faults_of_left(figures: dict[str, Figures]) -> Iterator[str]:
         if not figures[side]["disconnected"]:
             yield f"{side}: the server did not notice that the client left"
     if not figures["plain"].get("wasted_tokens", 0):
-        yield "plain: no token wasted, so there is nothing to be shown"
+        yield "plain: no token was wasted, so the demo shows nothing"
     for side in BEHIND_MIDDLEWARE:
         agent = figures[side]["agent"]
         message = figures[side]["message"]
         if agent != "interrupted":
-            yield f"{side}: the client left, and the agent is {agent}"
+            yield f"{side}: the client left, but the agent is {agent}"
         elif message != "SSE client disconnected":
             yield f"{side}: the agent was interrupted with {message!r}"
         if (wasted := figures[side].get("wasted_tokens", 0)) > TOKENS_IN_FLIGHT:
-            yield f"{side}: {wasted} tokens spent on nobody"
+            yield f"{side}: {wasted} tokens wasted"
 
 
 def _print_whole(readings: dict[str, Reading], figures: dict[str, Figures]) -> None:
@@ -231,7 +235,7 @@ def _print_left(figures: dict[str, Figures]) -> None:
     _print_row("\nLeft in the middle", SIDES)
     _print_row("agent", [figures[side]["agent"] for side in SIDES])
     _print_row("stopped after (ms)", [figures[side].get("stopped_after_ms", "-") for side in SIDES])
-    _print_row("tokens spent on nobody", [figures[side].get("wasted_tokens", 0) for side in SIDES])
+    _print_row("wasted tokens", [figures[side].get("wasted_tokens", 0) for side in SIDES])
     print()
 
 

@@ -1,17 +1,18 @@
-"""Counts what one side of the demo writes, and the CPU time that it takes.
+"""Counters for the writes of each side of the demo, and for the CPU time that the side takes.
 
-``Metered`` is an ASGI wrapper outside everything else, so it sees what reaches the server: on the
-plain side as the app sent it, on the others after the batching and the merging.
+`Metered` is the outermost ASGI middleware, so it sees what reaches the server: the app's messages
+on the plain side, and the result of batching and merging on the others.
 
-The sides share one process and one event loop, so the CPU time of the process says nothing about
-one of them. What is measured instead is each step of each task that a request runs in: that of the
-request itself, and those that the app and the middleware start, which inherit its context. That
-covers the framework, the middleware and the server's ``send``. The wake-ups by the agent's thread
-and timers are not in it; they are the smaller part, and much the same on every side.
+All sides share one process and one event loop, so the CPU time of the process says nothing about
+one side. `Metered` measures each step of each task that works for a request. These are the task of
+the request itself, and the tasks that the app and the middleware start, which inherit the context
+of the request. The figure includes the framework, the middleware and the server's `send`. It does
+not include timers and the wake-ups by the agent's thread, which take less, and about the same on
+each side.
 
-Three equal sides come out up to a third apart, and the very first run costs the first side most: it
-pays for what a process does only once. So a smaller difference means nothing, and of one run alone
-not even a larger one does. docs/performance.md has what was measured with more care.
+Three identical sides differ by up to a third. In the first run the first side takes most, because
+it does what a process does only once. So a smaller difference means nothing, and in a single run
+even a larger one does not. docs/performance.md has more careful measurements.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ current_run: ContextVar[Run] = ContextVar("current_run")
 
 
 class Metered:
-    """Records the requests to ``app`` in ``runs``, under ``side`` and their ``?run=`` id."""
+    """ASGI middleware that records each request in `runs`, under its `?run=` id and `side`."""
 
     def __init__(self, app: ASGIApp, runs: Runs, side: str) -> None:
         self._app = app
@@ -60,9 +61,9 @@ class Metered:
 
 
 class _Timed:
-    """Awaits ``awaitable``, adding the CPU time of each of its steps to ``run``.
+    """Await `awaitable`, and add the CPU time of each of its steps to `run`.
 
-    While it is suspended the thread works for others: that time is theirs.
+    While the awaitable is suspended, the thread works for other tasks. That time is not added.
     """
 
     def __init__(self, awaitable: Awaitable[Any], run: Run) -> None:
@@ -82,12 +83,12 @@ class _Timed:
                 self._run.cpu_seconds += time.thread_time() - started
             try:
                 step, argument = steps.send, (yield suspended_on)
-            except BaseException as error:  # noqa: BLE001 (the awaitable gets it)
+            except BaseException as error:  # noqa: BLE001 (raised in the awaitable)
                 step, argument = steps.throw, error
 
 
 def time_tasks_of_runs(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on count the CPU time of every task that is started on behalf of a run."""
+    """Measure the CPU time of each task that is started for a run from now on."""
 
     def make_task(
         loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
@@ -96,7 +97,7 @@ def time_tasks_of_runs(loop: asyncio.AbstractEventLoop) -> None:
         if run is None:
             return asyncio.Task(coroutine, loop=loop, **options)
         task = asyncio.Task(_await(_Timed(coroutine, run)), loop=loop, **options)
-        # A task that is cancelled before its first step never comes to awaiting the coroutine.
+        # A task that is cancelled before its first step never awaits the coroutine.
         task.add_done_callback(lambda _: coroutine.close())
         return task
 

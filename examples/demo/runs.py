@@ -1,4 +1,4 @@
-"""What each answer did: one ``Run`` for each, filled in where it happens, read by the page."""
+"""The figures of each answer: a `Run`, which other modules fill in and the page shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RUNS_KEPT = 100
 
 
 class Run:
-    """One answer on one side: what was written, what it cost, what its agent did."""
+    """One answer on one side: its writes, its CPU time, and what its agent did."""
 
     def __init__(self) -> None:
         self.agent: Agent | None = None
@@ -25,7 +25,7 @@ class Run:
         self._tokens_at_disconnect = 0
 
     def sending(self, message: Message) -> None:
-        """The server is about to be given ``message``."""
+        """Note that the app sends `message`. Called before the server gets it."""
         if message["type"] != "http.response.body":
             return
         self._complete = not message.get("more_body", False)
@@ -34,8 +34,8 @@ class Run:
             self.bytes_sent += len(body)
 
     def received(self, message: Message) -> None:
-        """The server gave ``message`` to the app."""
-        # Servers say "http.disconnect" after every complete response too: nobody left then.
+        """Note that the app has received `message`."""
+        # Servers also return "http.disconnect" after each complete response, when nobody has left.
         if message["type"] != "http.disconnect" or self._complete:
             return
         if self._disconnected_at is None:
@@ -43,7 +43,7 @@ class Run:
             self._tokens_at_disconnect = self.agent.tokens if self.agent else 0
 
     def snapshot(self) -> dict[str, object]:
-        """The figures at this moment, as the page gets them."""
+        """Return the figures at this moment, as the page gets them."""
         figures: dict[str, object] = {
             "writes": self.writes,
             "bytes": self.bytes_sent,
@@ -62,7 +62,7 @@ class Run:
 
 
 class Runs:
-    """The latest runs, by the id that the page gave them and by side."""
+    """The latest runs, by side and by the id that the page has given them."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, dict[str, Run]] = OrderedDict()
@@ -74,7 +74,7 @@ class Runs:
         return run
 
     def snapshot(self, run_id: str) -> dict[str, dict[str, object]]:
-        """The figures of each side; empty as long as nothing has been asked under this id."""
+        """Return the figures of each side. Empty before the first request with this id."""
         return {side: run.snapshot() for side, run in self._runs.get(run_id, {}).items()}
 
     def interrupt_agents(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The demo's server: the same chat handler plain, batched and merged, and the page."""
+"""The demo's server: the page, and the same chat handler plain, batched and merged."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from examples.demo.metering import Metered, current_run, time_tasks_of_runs
 from examples.demo.runs import Runs
 from sse_batching import SSEBatchingMiddleware, current_token
 
-FASTEST = 2_000.0  # tokens per second; past it the replay cannot keep its pace
+FASTEST = 2_000.0  # tokens per second; the replay cannot be faster
 SHUTDOWN_SECONDS = 1  # for streams that are still open after Ctrl-C
 
 
 def create_app(make_source: Callable[[float], Source] = configured_source) -> Starlette:
-    """The demo's app. ``make_source`` gets the pace (tokens a second) that a request asks for."""
+    """Return the demo's app. `make_source` gets the tokens per second that a request asks for."""
     runs = Runs()
 
     async def chat(request: Request) -> Response:
@@ -67,11 +67,11 @@ def create_app(make_source: Callable[[float], Source] = configured_source) -> St
 
 
 class Server(uvicorn.Server):
-    """Serves the demo's app. Logging is left to whoever starts it."""
+    """A server for the demo's app. It does not configure logging."""
 
     def __init__(self, app: Starlette) -> None:
-        # On asyncio a write is done inside the task that sends, where its CPU time is counted.
-        # uvloop does it later, for all connections at once: nobody can tell whose it was.
+        # asyncio writes in the task that calls `send`, where the CPU time is measured. uvloop
+        # writes later, for all connections together, where no side can be charged for it.
         super().__init__(
             uvicorn.Config(
                 app, loop="asyncio", log_config=None, timeout_graceful_shutdown=SHUTDOWN_SECONDS
@@ -80,26 +80,26 @@ class Server(uvicorn.Server):
         self._runs: Runs = app.state.runs
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # With their agents gone, open streams end by themselves: nothing has to be cut off.
+        # Once their agents have stopped, open streams end by themselves, and none is cut off.
         self._runs.interrupt_agents("the server shuts down")
         await super().shutdown(sockets)
 
 
 async def _events(agent: Agent) -> AsyncIterator[str]:
-    """Run ``agent`` in a thread of its own and yield its chunks as server-sent events."""
+    """Run `agent` in a thread of its own, and yield its chunks as server-sent events."""
     loop = asyncio.get_running_loop()
-    # Unbounded, as in most servers of this kind: the agent never waits for its reader.
+    # Unbounded, as in most servers of this kind, so the agent never waits for its reader.
     chunks: asyncio.Queue[str | None] = asyncio.Queue()
 
     def emit(chunk: str | None) -> None:
-        with suppress(RuntimeError):  # the event loop is closed: the server has shut down
+        with suppress(RuntimeError):  # the server has shut down, and its event loop is closed
             loop.call_soon_threadsafe(chunks.put_nowait, chunk)
 
     def work() -> None:
         agent.run(emit)
         emit(None)
 
-    # A daemon, so that an agent that nobody interrupts cannot hold up the end of the process.
+    # A daemon, because the process would wait for an agent that nobody interrupts.
     threading.Thread(target=work, name="agent", daemon=True).start()
     while (chunk := await chunks.get()) is not None:
         yield f"data: {chunk}\n\n"
@@ -113,4 +113,6 @@ def _tokens_per_second(request: Request) -> float:
     with suppress(ValueError):
         if 0 < (pace := float(text)) <= FASTEST:
             return pace
-    raise HTTPException(400, f"tokens_per_second: a number up to {FASTEST:g}, not {text!r}")
+    raise HTTPException(
+        400, f"tokens_per_second must be above 0 and at most {FASTEST:g}; got {text!r}"
+    )

@@ -1,14 +1,16 @@
-"""For the tests of streaming apps: both sides of the conversation in your hands.
+"""Helpers for tests of streaming apps, without a server, a network or real waiting.
 
-- `Conversation`: one request, with the server's side of it to play.
-- `leave_at_every_point`: the same request again and again, the client leaving a message later each
-  time.
-- `StreamingTransport`, in `sse_batching.testing.httpx` and `sse_batching.testing.httpx2`: an HTTP
-  client for apps in this process that gets each chunk when the app sends it.
-- `ManualClockLoop` and `advance`: an event loop whose clock stands still until you turn it.
-- `Recorder`: takes down what app and server say to each other.
+- `Conversation`: one request to an app. The test plays the server and the client.
+- `leave_at_every_point`: the same request again and again, with a client that leaves one message
+  later each time.
+- `StreamingTransport`, in `sse_batching.testing.httpx` and `sse_batching.testing.httpx2`: connects
+  the client of httpx or httpx2 to an app in the same process, and hands over each chunk when the
+  app sends it.
+- `ManualClockLoop` and `advance`: an event loop whose clock the test moves.
+- `Recorder`: records the messages between an app and its server.
 
-Free of pytest; runs on asyncio and trio.
+All of it runs on asyncio and trio (`ManualClockLoop` on asyncio only: trio has `MockClock`), and
+with any test framework.
 """
 
 from ._clock import ManualClockLoop, advance

@@ -1,28 +1,34 @@
-"""A clock that stands still until the test turns it."""
+"""A clock that a test moves, in place of the real one."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Mapping
 from selectors import SelectorKey
 from typing import Any, Final, NamedTuple
 
 IDLE_LIMIT: Final = 10.0
-"""Real seconds in which nothing happens, after which nothing is going to happen any more."""
+"""Real seconds for which a loop waits, while it has timers and nothing moves its clock."""
 
 
 async def advance(seconds: float) -> None:
-    """Turn the clock on: all that is due until then happens, each thing at its time.
+    """Move the clock forward by this many seconds, and run everything that is due until then.
 
-    Returns when nothing more is to be done at that moment. Threads have no part in it: while one
-    works, its event loop has nothing to do.
+    Each timer runs when the clock shows its time, in the order of these times. That includes
+    timers which are set meanwhile. The call returns when the clock has reached the end and no task
+    has anything left to do. The clock is that of the running loop: a `ManualClockLoop`, or the
+    `trio.testing.MockClock` of a trio run.
 
-    Raises `RuntimeError` where the clock is a real one: it takes a `ManualClockLoop`, or trio with
-    a `trio.testing.MockClock`. `ValueError` for a time that lies behind.
+    *Not guaranteed*: that a thread gets its work done meanwhile. While the thread works, the loop
+    has nothing to do, and the clock moves on.
+
+    A call that is cancelled leaves the clock where it is. The next call goes on from there.
+
+    Raises `ValueError` if `seconds` is negative, and `RuntimeError` if the clock is a real one. On
+    a `ManualClockLoop` it raises `RuntimeError`, too, if another call has not returned yet.
     """
-    if not seconds >= 0:
-        raise ValueError(f"seconds must not be negative; got {seconds!r}")
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -36,71 +42,101 @@ async def advance(seconds: float) -> None:
 
 
 class ManualClockLoop(asyncio.SelectorEventLoop):
-    """An asyncio event loop whose clock stands still until `advance` turns it.
+    """An asyncio event loop whose clock a test moves.
 
         with asyncio.Runner(loop_factory=ManualClockLoop) as runner:
             runner.run(test())
 
-    So an hour of keep-alives takes milliseconds, and each run sees the same times. With pytest and
-    anyio: `anyio_backend` is `("asyncio", {"loop_factory": ManualClockLoop})`.
+    An hour of keep-alives takes milliseconds, and each run sees the same times. With pytest and
+    anyio, `anyio_backend` is `("asyncio", {"loop_factory": ManualClockLoop})`.
 
-    A loop that has nothing to do for 10 real seconds while timers wait raises `RuntimeError`: who
-    was to turn the clock is waiting for it.
+    The clock stands still until `advance` moves it. If the loop then waits for a timer for 10 real
+    seconds, it raises `RuntimeError`: the task that should call `advance` is waiting for the clock
+    itself. With an `autojump_threshold` the clock also moves by itself, as trio's `MockClock` does:
+    when nothing has happened for that time, the clock jumps to the next timer.
+
+    Sockets and threads work as in any event loop, in real time. Like all loops of asyncio, it
+    belongs to one thread; only `call_soon_threadsafe` may be called from others.
+
+    Args:
+        autojump_threshold: real seconds in which nothing happens, before the clock jumps to the
+            next timer. 0: it jumps as soon as no task has anything to do. With more, a thread has
+            this time to finish its work first. Infinity, the default: it never jumps.
     """
 
-    def __init__(self) -> None:
-        self._clock = _Clock()
+    def __init__(self, *, autojump_threshold: float = math.inf) -> None:
+        self._clock = _Clock(autojump_threshold)
         super().__init__(self._clock)
 
     def time(self) -> float:
-        """The time on the clock, in seconds."""
+        """Return the time on the clock, in seconds."""
         return self._clock.now
 
+    def jump(self, seconds: float) -> None:
+        """Move the clock forward without running anything, as if code blocked the loop so long.
+
+        Timers that become due run late, when the caller next awaits. Raises `ValueError` if
+        `seconds` is negative.
+        """
+        _check_not_negative(seconds)
+        self._clock.now += seconds
+
     async def advance(self, seconds: float) -> None:
-        """Turn the clock on. One at a time."""
-        if self._clock.turn is not None:
-            raise RuntimeError("the clock is being turned already")
-        turn = self._clock.turn = _Turn(self._clock.now + seconds, self.create_future())
+        """Move the clock as the function `advance` does, which also works on trio."""
+        _check_not_negative(seconds)
+        if self._clock.advance is not None:
+            raise RuntimeError("another call of `advance` has not returned yet")
+        advance = self._clock.advance = _Advance(self._clock.now + seconds, self.create_future())
         try:
-            await turn.over
+            await advance.done
         finally:
-            self._clock.turn = None
+            self._clock.advance = None
 
 
-class _Turn(NamedTuple):
+class _Advance(NamedTuple):
+    """A call of `ManualClockLoop.advance` that has not returned yet."""
+
     until: float
-    over: asyncio.Future[None]
+    done: asyncio.Future[None]
 
 
 class _Clock(selectors.BaseSelector):
-    """Where the loop waits for its next timer: here it is told that the time has come."""
+    """The loop's selector. Where others sleep until the next timer, it moves the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, autojump_threshold: float) -> None:
         self.now = 1000.0
-        self.turn: _Turn | None = None
+        self.advance: _Advance | None = None
+        self._autojump_threshold = autojump_threshold
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
-            return ready
-        if self.turn is None or self.turn.over.done():
+            return ready  # something is to be done before the clock may move
+        if self.advance is None or self.advance.done.done():
             return self._wait(timeout)
-        if timeout is not None and self.now + timeout <= self.turn.until:
+        if timeout is not None and self.now + timeout <= self.advance.until:
             self.now += timeout
         else:
-            self.now = self.turn.until
-            self.turn.over.set_result(None)
+            self.now = max(self.now, self.advance.until)  # `jump` may have gone beyond
+            self.advance.done.set_result(None)
         return []
 
     def _wait(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
-        ready = self._real.select(None if timeout is None else IDLE_LIMIT)
-        if not ready:
+        """Wait for a thread or a socket in real time. If none comes, jump to the next timer."""
+        if timeout is None:  # there is no timer
+            return self._real.select(None)
+        jumps = self._autojump_threshold < math.inf
+        ready = self._real.select(self._autojump_threshold if jumps else IDLE_LIMIT)
+        if ready:
+            return ready
+        if not jumps:
             raise RuntimeError(
                 f"nothing has happened for {IDLE_LIMIT} s, and the next timer is {timeout} s away "
-                "on a clock that nobody turns: `await advance(...)` somewhere"
+                "on a clock that nobody moves; call `advance` in a task that does not wait for it"
             )
-        return ready
+        self.now += timeout
+        return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         return self._real.register(fileobj, events, data)
@@ -119,8 +155,9 @@ class _Clock(selectors.BaseSelector):
 
 
 async def _advance_trio(seconds: float) -> None:
-    import trio.testing  # only where it runs: who has asyncio alone need not have it
+    import trio.testing  # here, because users of asyncio need not have trio installed
 
+    _check_not_negative(seconds)
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock):
         raise RuntimeError(  # noqa: TRY004
@@ -135,3 +172,8 @@ async def _advance_trio(seconds: float) -> None:
         await trio.testing.wait_all_tasks_blocked()
         if due > left:
             return
+
+
+def _check_not_negative(seconds: float) -> None:
+    if not seconds >= 0:
+        raise ValueError(f"seconds must not be negative; got {seconds!r}")

@@ -1,4 +1,4 @@
-"""One request to an ASGI app, from the server's side of it."""
+"""One request to an ASGI app, with the test in the place of the server."""
 
 from __future__ import annotations
 
@@ -15,44 +15,51 @@ from .._policy import ends_response
 from .._types import ASGIApp, Message, Scope
 
 PATIENCE: Final = 10.0
-"""Seconds after which a wait for the app gives up."""
+"""Seconds after which a wait for the app raises, on the clock of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that the app's side got through to the server."""
+    """A message of the app that the server has taken."""
 
     at: float
-    """When the server took it: seconds on the clock of the event loop, from the request's start."""
+    """When the server took it, in seconds since the app was called."""
     message: Message
 
 
 class Conversation:
-    """One request to an ASGI app, from the server's side.
+    """One request to an ASGI app. The test plays the server and the client.
 
         async with Conversation(app, path="/chat") as talk:
             await talk.until(lambda: len(talk.bodies) >= 3)
             talk.leave()
             await talk.ended()
 
-    It behaves as the servers do: after the client has left, `send` goes on succeeding in silence,
-    and `receive` says `http.disconnect` to every call (`repeat_disconnect=False`: to one call
-    only, as hypercorn and daphne do).
+    The conversation behaves as servers do. After the client has left, `send` returns without an
+    error and discards the message, and each `receive` returns `http.disconnect`.
 
-    At the end of the `with` block an app that still runs is left by its client, and waited for.
-    What the app raises is kept in `error`. For the event loop that it was entered in.
+    At the end of the `with` block the client leaves, if the response is not complete, and the block
+    waits until the app has ended. If the block raises, or is cancelled, the app is cancelled. An
+    `Exception` of the app does not leave the block: it is in `error`.
+
+    A conversation is for one request, in one event loop; no method may be called from a thread. All
+    times are seconds on the clock of the event loop, all sizes are bytes.
 
     Args:
         app: the ASGI app.
-        body: the request's body, in the parts that the server hands over.
-        scope: what is to be in the scope besides, or otherwise.
-        repeat_disconnect: False: say `http.disconnect` to one `receive` only.
-        after: what to do when the server has taken so many messages, 0 before the app is called:
-            `{3: Conversation.leave}` is a client that leaves after the third message.
-        unread_limit: bytes of the response that the server takes before `send` waits for the
-            client to `read`; None: the client reads all that comes.
-        on_send: awaited with each message, and how many went before it, until the server has taken
-            it: for slow servers, and those that refuse.
+        method, path, headers: of the request. ASGI wants the names of headers in lower case.
+        body: the request's body, as the parts that `receive` returns. The parts of an async
+            iterable are fetched when the app asks for them.
+        scope: keys to add to the scope, or to replace in it.
+        repeat_disconnect: False: return `http.disconnect` from one `receive` only, as hypercorn and
+            daphne do. Later calls never return.
+        after: what to do when the server has taken this many messages of the response. 0 means
+            before the app is called. With `{3: Conversation.leave}` the client leaves after the
+            third message.
+        unread_limit: how much of the body the client may leave unread (see `read`) before `send`
+            waits. The message that crosses the limit is still taken. None: no limit.
+        on_send: awaited with the number of messages taken before, and the message, before the
+            server takes it. It can wait, as a slow server does, or raise.
     """
 
     def __init__(
@@ -86,26 +93,26 @@ class Conversation:
             **(scope or {}),
         }
         self.sent: list[Sent] = []
-        """What the server took, in order."""
+        """The messages that the server has taken, in order."""
         self.taken = 0
-        """How many messages of the request body the app's side has read."""
+        """How many `http.request` messages the app has received."""
         self.error: BaseException | None = None
-        """What left the app, once it has ended."""
+        """The exception that the app raised."""
         self.in_send = 0
-        """How many calls of `send` are under way."""
+        """How many calls of `send` have not returned yet."""
         self._app = app
         self._upload = _Upload(body)
         self._after = dict(after or {})
         self._unread_limit = unread_limit
         self._unread = 0
         self._read = 0
-        self._room = anyio.Event()
+        self._read_on = anyio.Event()
         self._trailers_follow = False
         self._completed = False
         self._repeat_disconnect = repeat_disconnect
         self._on_send = on_send
         self._left = anyio.Event()
-        self._told = False
+        self._disconnect_returned = False
         self._stalled: anyio.Event | None = None
         self._write_error: BaseException | None = None
         self._done = anyio.Event()
@@ -127,37 +134,43 @@ class Conversation:
         traceback: TracebackType | None,
     ) -> None:
         assert self._tasks is not None  # entered
-        if exc is None:
-            self.resume()
-            self.leave()
-            await self.ended()
-        self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(None, None, None)  # `exc` goes on as it is, in no group
+        try:
+            if exc is None:
+                self.leave()
+                await self.ended()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            # Without `exc`, which the task group would wrap in an exception group.
+            await self._tasks.__aexit__(None, None, None)
 
-    # What the client or the server does.
+    # What the client and the server do.
 
     def leave(self) -> None:
-        """The client closes the connection. A blocked `send` returns as if it had succeeded."""
+        """Let the client close the connection. A `send` that waits returns without an error."""
         self._left.set()
         self._upload.abort()
-        self._room.set()
+        self._read_on.set()
         self.resume()
         self._notify()
 
     def stall(self) -> None:
-        """The client reads nothing more: `send` blocks."""
+        """Let the client stop reading: each `send` waits until `resume` or `leave`."""
         if self._stalled is None:
             self._stalled = anyio.Event()
 
     def resume(self) -> None:
-        """The client reads on."""
+        """Let the client go on reading after `stall`."""
         if self._stalled is not None:
             self._stalled.set()
             self._stalled = None
 
     async def read(self) -> Message | None:
-        """Read the next message, if need be wait for it; None if there will be none any more: the
-        client has left, or the app has ended. Makes room under `unread_limit`."""
+        """Return the next message that the server has taken. Wait for it if there is none yet.
+
+        Return None when there will be no further message, because the client has left or the app
+        has ended. What has been read no longer counts for `unread_limit`. Cancelling the call loses
+        no message.
+        """
         while self._read == len(self.sent):
             if self._done.is_set() or self._left.is_set():
                 return None
@@ -165,60 +178,65 @@ class Conversation:
         message = self.sent[self._read].message
         self._read += 1
         self._unread -= len(message.get("body", b""))
-        self._room.set()
-        self._room = anyio.Event()
+        self._read_on.set()
+        self._read_on = anyio.Event()
         return message
 
     def fail_writes(self, error: BaseException) -> None:
-        """From now on `send` raises this."""
+        """Let each `send` raise this error from now on. A `send` that waits does so at its end."""
         self._write_error = error
 
     def cancel(self) -> None:
-        """The server cancels the request."""
+        """Let the server cancel the app, as at a shutdown. `error` does not show it."""
         self._app_scope.cancel()
 
     # What the app did.
 
     @property
     def bodies(self) -> list[bytes]:
-        """The body of each `http.response.body` message, but for empty ones."""
+        """The bodies of the `http.response.body` messages taken so far, without empty ones."""
         messages = (sent.message for sent in self.sent)
         return [m["body"] for m in messages if m["type"] == "http.response.body" and m.get("body")]
 
     @property
     def body(self) -> bytes:
-        """The bytes of the response so far."""
+        """The body of the response so far."""
         return b"".join(self.bodies)
 
     @property
     def completed(self) -> bool:
-        """Whether the server took the whole response."""
+        """True if the server has taken the whole response, with its trailers if it has any."""
         return self._completed
 
     @property
     def left_early(self) -> bool:
-        """Whether the client has left before the server took the whole response."""
+        """True if the client left before the server had taken the whole response."""
         return self._left.is_set() and not self._completed
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until the condition holds; looked at whenever the app has sent, read or ended.
+        """Wait until `condition()` is true.
 
-        Raises `TimeoutError` after 10 seconds, on the clock of the event loop.
+        It is evaluated at once, and again when a `send` begins or ends, the app receives a part of
+        the request's body, the client leaves, or the app ends. Other changes are not noticed.
+        Raises `TimeoutError` after 10 seconds.
         """
         with anyio.fail_after(PATIENCE):
             while not condition():
                 await self._changed.wait()
 
     async def ended(self) -> None:
-        """Wait until the app has ended. Raises `TimeoutError` as `until` does."""
+        """Wait until the app has returned or raised. Raises `TimeoutError` after 10 seconds."""
         with anyio.fail_after(PATIENCE):
             await self._done.wait()
 
     # The server's side of ASGI.
 
     async def run(self) -> None:
-        """Call the app, and return when it has ended: for those who have a task for it, in place of
-        the `with` block."""
+        """Call the app, and return when it has ended. Use this or the `with` block, not both.
+
+        An `Exception` of the app is not raised: it is in `error`. A `BaseException` is in `error`
+        and raised, so that a cancellation of the calling task works.
+        """
         self._began = anyio.current_time()
         try:
             self._do_what_is_due()
@@ -237,11 +255,11 @@ class Conversation:
             self.taken += 1
             self._notify()
             return message
-        if not self._left.is_set():  # an event that is set is no place to be cancelled
+        if not self._left.is_set():  # even if it is set, `wait` can be cancelled
             await self._left.wait()
-        if self._told and not self._repeat_disconnect:
+        if self._disconnect_returned and not self._repeat_disconnect:
             await anyio.sleep_forever()
-        self._told = True
+        self._disconnect_returned = True
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -254,7 +272,7 @@ class Conversation:
                 await self._stalled.wait()
             if self._unread_limit is not None:
                 while self._unread > self._unread_limit and not self._left.is_set():
-                    await self._room.wait()
+                    await self._read_on.wait()
             if self._write_error is not None:
                 raise self._write_error
             if not self._left.is_set() or self._trailers_follow:
@@ -274,7 +292,7 @@ class Conversation:
             self._completed = not self._trailers_follow
         if self._completed:
             self._trailers_follow = False
-            # As uvicorn: the end of the response is a disconnect to those who wait.
+            # As on uvicorn, a `receive` that waits gets a disconnect when the response ends.
             self._left.set()
         self._do_what_is_due()
 
@@ -289,7 +307,7 @@ class Conversation:
 
 
 class _Upload:
-    """The body of the request, message by message."""
+    """The messages that carry the request's body."""
 
     def __init__(self, parts: Iterable[bytes] | AsyncIterable[bytes]) -> None:
         self._ready: deque[Message] = deque()
@@ -304,7 +322,7 @@ class _Upload:
         self._waiting = anyio.CancelScope()
 
     async def next(self) -> Message | None:
-        """The next message, if need be wait for it; None when all were read, or after `abort`."""
+        """Return the next message, waiting for it if need be; None at the end or after `abort`."""
         if self._more is not None:
             async with self._lock:
                 if self._more is not None:
@@ -321,7 +339,7 @@ class _Upload:
         self._waiting = anyio.CancelScope()
 
     def abort(self) -> None:
-        """Hand over nothing more."""
+        """Stop: from now on `next` returns None, also where it is waiting."""
         self._ready.clear()
         self._more = None
         self._waiting.cancel()

@@ -1,4 +1,4 @@
-"""The same request again and again, its client leaving a little later each time."""
+"""The same request again and again, with a client that leaves one message later each time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from ._conversation import Conversation
 async def leave_at_every_point(
     app: ASGIApp, *, raise_app_exceptions: bool = True, **request: Any
 ) -> AsyncGenerator[Conversation, None]:
-    """Ask the app again and again, the client leaving a message later each time.
+    """Call the app again and again, with a client that leaves one message later each time.
 
         async for talk in leave_at_every_point(app, path="/answer"):
             assert not agent.running
 
     The first client leaves as soon as the app is called, the second when the server has taken one
-    message, and so on, until the response is completed without anyone leaving: so an app that goes
-    on for ever has no end here either. What is yielded has ended; `talk.completed` is true for the
-    last one.
+    message of the response, and so on. The last client stays until the response is complete. Each
+    conversation has ended when it is yielded, and only the last has `talk.completed`.
+
+    *Not guaranteed*: that the loop ends. A response that never ends is requested without end.
 
     Args:
         app: the ASGI app, with the middleware or without.
-        raise_app_exceptions: raise what the app raises; else it is in `talk.error`.
-        request: what `Conversation` takes, but for `after`.
+        raise_app_exceptions: raise the app's exceptions. False: leave them in `talk.error`.
+        request: the arguments of `Conversation`, without `after`.
 
-    Raises `TimeoutError`, naming the point, if the app has not ended 10 seconds after its client
-    left, on the clock of the event loop.
+    Raises `TimeoutError` if the app has not ended 10 seconds after its client left, on the clock of
+    the event loop. A note on each exception says after how many messages that was.
     """
     for point in count():
         talk = Conversation(app, after={point: Conversation.leave}, **request)

@@ -1,4 +1,4 @@
-"""What app and server say to each other, taken down."""
+"""A record of the messages between an app and its server."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .._types import ASGIApp, Message, Receive, Scope, Send
 
 @dataclass(slots=True)
 class Recorded:
-    """A message that passed, or was to pass."""
+    """A message of the app or of the server."""
 
     at: float
-    """When it was handed over: seconds from the call of the app, on the clock of the event loop."""
+    """When `send` was called, or `receive` returned: seconds since the app was called."""
     by: Literal["app", "server"]
-    """Who said it."""
+    """Which side the message came from."""
     message: Message
-    """A copy: what it was then."""
+    """A shallow copy, made at that time."""
     taken_at: float | None = None
-    """When the server's `send` returned; None as long as it has not."""
+    """When the server's `send` returned, in the same seconds. None if it has not."""
     error: BaseException | None = None
-    """What the server's `send` raised."""
+    """The exception that the server's `send` raised, also a cancellation."""
 
     def __str__(self) -> str:
         details = [f"{key}={value!r}" for key, value in self.message.items() if key != "type"]
@@ -34,25 +34,25 @@ class Recorded:
 
 @dataclass(slots=True)
 class Recording:
-    """One call of the app. As a string, one line a message."""
+    """One call of the app. Its string has one line for each message."""
 
     scope: Scope
-    """What the app was called with."""
+    """The scope that the app was called with, not a copy."""
     messages: list[Recorded] = field(default_factory=list)
-    """In the order in which they were handed over, the app's and the server's."""
+    """The messages of both sides, in the order of `at`."""
     error: BaseException | None = None
-    """What left the app."""
+    """The exception that the app raised, also a cancellation."""
     ended: bool = False
-    """Whether the app has ended."""
+    """True once the app has returned or raised."""
 
     @property
     def sent(self) -> list[Message]:
-        """What the app sent, whether or not the server took it."""
+        """The messages that the app sent, whether the server took them or not."""
         return [recorded.message for recorded in self.messages if recorded.by == "app"]
 
     @property
     def received(self) -> list[Message]:
-        """What the app was told."""
+        """The messages that the app received."""
         return [recorded.message for recorded in self.messages if recorded.by == "server"]
 
     def __str__(self) -> str:
@@ -60,21 +60,25 @@ class Recording:
 
 
 class Recorder:
-    """An ASGI middleware that takes down each call of the app, and changes nothing.
+    """ASGI middleware that records each call of the app, and changes nothing.
 
         app = Recorder(SSEBatchingMiddleware(Recorder(inner)))
 
-    has both sides of the middleware. Goes round any app, on any server, for all types of scope.
-    The recordings are kept as long as the recorder is.
+    records both sides of the middleware. A recorder works around any app, on any server, for all
+    types of scope, and for any number of requests at the same time. All times are seconds on the
+    clock of the event loop.
+
+    *Not guaranteed*: a bound on memory. The recordings, with all bodies, are kept as long as the
+    recorder.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.recordings: list[Recording] = []
-        """One for each call of the app, in the order of the calls."""
+        """One recording for each call of the app, in the order of the calls."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app."""
+        """Call the app, and record what it sends and receives."""
         began = anyio.current_time()
         recording = Recording(scope)
         self.recordings.append(recording)

@@ -1,8 +1,8 @@
-"""What the transports for httpx and httpx2 have in common: apps that are called, and left."""
+"""What the transports for httpx and httpx2 have in common: calling an app, and leaving it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -16,8 +16,11 @@ from ._conversation import Conversation
 SERVER_ERROR: Final = 500
 
 
-class Errors(Protocol):
-    """What an HTTP client raises; httpx and httpx2 are such modules."""
+class HTTPLibrary(Protocol):
+    """The names that are used of httpx or httpx2. The module itself is the object."""
+
+    @property
+    def Response(self) -> Callable[..., Any]: ...
 
     @property
     def ReadError(self) -> Callable[[str], Exception]: ...
@@ -27,25 +30,7 @@ class Errors(Protocol):
 
 
 class AppTransport:
-    """Calls the app for each request, and hands its response on as it comes.
-
-    Each chunk reaches the client when the app has sent it, and `send` waits while more than
-    `unread_limit` bytes are unread: a client that closes a response has left, one that reads no
-    more has stalled. Timeouts of the client do not apply, no more than those of the `ASGITransport`
-    do.
-
-    The client has to be entered (`async with`); at the end of that block it leaves what still
-    streams, and waits for the apps to end.
-
-    Args:
-        app: the ASGI app.
-        after: what happens to each request when the server has taken so many messages of the
-            response, as for `Conversation`.
-        unread_limit: bytes of a response that wait for the client before `send` does.
-        raise_app_exceptions: raise what the app raises, in the call that waits for it; False: what
-            a client of a server sees, a response with status 500 or one that breaks off.
-        root_path: of the scope.
-    """
+    """The transport without what differs between httpx and httpx2: types, and their modules."""
 
     def __init__(
         self,
@@ -56,8 +41,21 @@ class AppTransport:
         raise_app_exceptions: bool = True,
         root_path: str = "",
     ) -> None:
+        """Make a transport that calls this app.
+
+        Args:
+            app: the ASGI app.
+            after: what happens to each request when the server has taken this many messages of the
+                response, as for `Conversation`.
+            unread_limit: bytes of a response that the client may leave unread before the app's
+                `send` waits. The message that crosses the limit is still taken.
+            raise_app_exceptions: raise the app's exception in the client's call that waits for the
+                app. False: show what the client of a server sees, a response with status 500, or
+                one that breaks off.
+            root_path: `root_path` in the scope of each request.
+        """
         self.conversations: list[Conversation] = []
-        """One for each request, in their order: the server's side, to look into and to disturb."""
+        """The server's side of each request, in the order of the requests."""
         self._app = app
         self._after = after
         self._unread_limit = unread_limit
@@ -80,90 +78,98 @@ class AppTransport:
         tasks, self._tasks = self._tasks, None
         for talk in self.conversations:
             talk.leave()
-        if exc is None:
-            for talk in self.conversations:
-                await talk.ended()
-        tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)  # `exc` goes on as it is, in no group
+        try:
+            if exc is None:
+                for talk in self.conversations:
+                    await talk.ended()
+        finally:
+            tasks.cancel_scope.cancel()
+            # Without `exc`, which the task group would wrap in an exception group.
+            await tasks.__aexit__(None, None, None)
 
-    async def ask(
-        self,
-        errors: Errors,
-        *,
-        method: str,
-        path: str,
-        headers: Iterable[tuple[bytes, bytes]],
-        body: AsyncIterable[bytes],
-        scope: Mapping[str, Any],
-    ) -> Answer:
-        """Call the app, and return when its response starts."""
+    async def respond(self, library: HTTPLibrary, answer_type: type[Answer], request: Any) -> Any:
+        """Call the app for a request of the library. Return the response as soon as it starts."""
         if self._tasks is None:
             raise RuntimeError("enter the client first: async with AsyncClient(transport=...)")
+        url = request.url
+        scope = {
+            "scheme": url.scheme,
+            "root_path": self._root_path,
+            "raw_path": url.raw_path.partition(b"?")[0],
+            "query_string": url.query,
+            "server": (url.host, url.port),
+        }
         talk = Conversation(
             self._app,
-            method=method,
-            path=path,
-            headers=[(name.lower(), value) for name, value in headers],
-            body=body,
-            scope={"root_path": self._root_path, **scope},
+            method=request.method,
+            path=url.path,
+            headers=[(name.lower(), value) for name, value in request.headers.raw],
+            body=request.stream,
+            scope=scope,
             after=self._after,
             unread_limit=self._unread_limit,
         )
         self.conversations.append(talk)
         self._tasks.start_soon(talk.run)
-        answer = Answer(talk, errors, raise_app_exceptions=self._raise_app_exceptions)
+        answer = answer_type(talk, library, raise_app_exceptions=self._raise_app_exceptions)
         try:
             await answer.start()
         except BaseException:
             talk.leave()
             raise
-        return answer
+        return library.Response(answer.status, headers=answer.headers, stream=answer)
 
 
 class Answer:
-    """The response of an app, while it comes."""
+    """A response of the app while it streams: its head, and an iterator over its body."""
 
-    def __init__(self, talk: Conversation, errors: Errors, *, raise_app_exceptions: bool) -> None:
+    def __init__(
+        self, talk: Conversation, library: HTTPLibrary, *, raise_app_exceptions: bool
+    ) -> None:
         self.status = SERVER_ERROR
         self.headers: list[tuple[bytes, bytes]] = []
         self._talk = talk
-        self._errors = errors
+        self._library = library
         self._raise_app_exceptions = raise_app_exceptions
-        self._over = False
+        self._complete = False
 
     async def start(self) -> None:
-        """Wait for the start; early hints and the like go by."""
+        """Wait until the response starts. Skip messages before that, such as early hints."""
         while (message := await self._talk.read()) is not None:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
                 self.headers = list(message.get("headers", ()))
                 return
-        self._give_reason("Server disconnected without sending a response.")
+        self._raise_cause("Server disconnected without sending a response.")
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        while not self._over and (message := await self._talk.read()) is not None:
-            self._over = ends_response(message)
+        while not self._complete and (message := await self._talk.read()) is not None:
+            self._complete = ends_response(message)
             if message.get("body") and self._talk.scope["method"] != "HEAD":
                 return bytes(message["body"])
-        if not self._over and self._talk.sent:
-            self._give_reason("peer closed connection without sending complete message body")
+        if not self._complete and self._talk.sent:
+            self._raise_cause("peer closed connection without sending complete message body")
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """The client wants no more of it."""
+        """Leave: the client closes the response."""
         self._talk.leave()
 
-    def _give_reason(self, broken_off: str) -> None:
-        """Say why the response ends here; nothing, for an app that failed before its response."""
+    def _raise_cause(self, broken_off: str) -> None:
+        """Raise what ended the response early.
+
+        Return if the app failed before its response began and its exceptions are not to be raised.
+        The status is 500 then.
+        """
         talk = self._talk
         if talk.left_early:
-            raise self._errors.ReadError("the client has left")
+            raise self._library.ReadError("the client has left")
         if talk.error is None:
-            raise self._errors.RemoteProtocolError(broken_off)
+            raise self._library.RemoteProtocolError(broken_off)
         if self._raise_app_exceptions:
             raise talk.error
         if talk.sent:
-            raise self._errors.RemoteProtocolError(broken_off) from talk.error
+            raise self._library.RemoteProtocolError(broken_off) from talk.error

@@ -1,8 +1,6 @@
-"""A transport of httpx for ASGI apps in this process, which streams."""
+"""A transport that connects httpx to an ASGI app in the same process, and streams."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
 
 import httpx
 
@@ -12,48 +10,34 @@ __all__ = ["StreamingTransport"]
 
 
 class StreamingTransport(AppTransport, httpx.AsyncBaseTransport):
-    """A transport for `httpx.AsyncClient`: each chunk comes when the app sends it.
+    """A transport for `httpx.AsyncClient` that hands over each chunk when the app sends it.
 
         transport = StreamingTransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client: ...
 
-    To close a response is to leave; `send` waits while more than `unread_limit` bytes are unread.
-    The client has to be entered; at the end of that block it leaves what still streams, and waits
-    for the apps to end. Its timeouts do not apply. For one event loop.
+    *Guaranteed*: a client that closes a response leaves, as it does on a server. So does a client
+    whose request is cancelled. A client that stops reading stalls: the app's `send` waits while
+    more than `unread_limit` bytes are unread. At the end of the client's `async with` block the
+    client leaves every response that still streams, and waits until all apps have ended. If the
+    block raises, the apps are cancelled.
 
-    `conversations` has the server's side of each request. The options, which `AppTransport`
-    explains, are `after`, `unread_limit`, `raise_app_exceptions` and `root_path`. Raises what the
-    app raises (or not: `raise_app_exceptions`), `RuntimeError` if the client was not entered, and
-    of httpx's errors `ReadError` after the client has left, `RemoteProtocolError` for a response
-    that breaks off.
+    *Not guaranteed*: the client's timeouts. They do not apply.
+
+    `conversations` has the server's side of each request, to look at or to disturb. A transport
+    belongs to one event loop, and only its tasks may use it.
+
+    Raises the app's exceptions, unless `raise_app_exceptions` is False. Raises `RuntimeError` if
+    the client was not entered with `async with`, `httpx.ReadError` after the client has left, and
+    `httpx.RemoteProtocolError` if a response breaks off. The end of the block raises
+    `TimeoutError` if an app has not ended 10 seconds after its client left, on the clock of the
+    event loop.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Called by httpx's client."""
-        assert isinstance(request.stream, httpx.AsyncByteStream)  # of an AsyncClient
-        url = request.url
-        answer = await self.ask(
-            httpx,
-            method=request.method,
-            path=url.path,
-            headers=request.headers.raw,
-            body=request.stream,
-            scope={
-                "scheme": url.scheme,
-                "raw_path": url.raw_path.partition(b"?")[0],
-                "query_string": url.query,
-                "server": (url.host, url.port),
-            },
-        )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+        """Send a request to the app. The client calls this."""
+        response: httpx.Response = await self.respond(httpx, _Answer, request)
+        return response
 
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._answer
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
+class _Answer(Answer, httpx.AsyncByteStream):
+    """The body of a response. httpx's client checks that it is a stream of its own."""

@@ -1,4 +1,4 @@
-"""docs/testing.md: its examples are tests, and they pass."""
+"""The examples in docs/testing.md are tests that pass."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(folder: Path, *sources: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_example_passes(tmp_path: Path) -> None:
-    """As a user would copy it."""
+    """Each example passes when a user copies it into a file of its own."""
     result = run(tmp_path, *examples())
 
     assert result.returncode == 0, result.stdout
@@ -47,7 +47,7 @@ def test_every_example_passes(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_goes_on_is_caught(tmp_path: Path) -> None:
-    """The first example fails without the line that stops the agent, as it says."""
+    """The first example fails without the line that stops the agent, as its comment says."""
     source = examples()[0]
     assert AGENT_IS_WIRED in source
 

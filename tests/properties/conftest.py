@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import VIRTUAL_TRIO
-from tests.support.virtual_time import VirtualTimeLoop
+from tests.conftest import VIRTUAL_TRIO, with_new_clock
+from tests.support.virtual_time import virtual_time_loop
 
 LEAN = [
-    pytest.param(("asyncio", {"loop_factory": VirtualTimeLoop}), id="virtual-time"),
+    pytest.param(("asyncio", {"loop_factory": virtual_time_loop}), id="virtual-time"),
     VIRTUAL_TRIO,
 ]
 
 
 @pytest.fixture(params=LEAN)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+    return with_new_clock(request.param)

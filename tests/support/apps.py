@@ -1,4 +1,4 @@
-"""ASGI apps for the tests, and how to talk to them."""
+"""ASGI apps for the tests, and helpers that send them a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start(
     *headers: tuple[bytes, bytes],
     status: int = 200,
 ) -> Message:
-    """The start of a response."""
+    """Return the message that starts a response."""
     return {
         "type": "http.response.start",
         "status": status,
@@ -29,17 +29,17 @@ def start(
 
 
 def chunk(body: bytes | bytearray | memoryview) -> Message:
-    """A part of the body, with more to come."""
+    """Return a message with a part of the body, which more parts follow."""
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 def last(body: bytes | bytearray | memoryview = b"") -> Message:
-    """The end of the body."""
+    """Return the message that ends the body."""
     return {"type": "http.response.body", "body": body, "more_body": False}
 
 
 def sending(*messages: Message) -> ASGIApp:
-    """An app that sends these messages and ends."""
+    """Return an app that sends these messages and ends."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:
@@ -49,7 +49,7 @@ def sending(*messages: Message) -> ASGIApp:
 
 
 def streaming(work: Callable[[Emit], Awaitable[None]], *headers: tuple[bytes, bytes]) -> ASGIApp:
-    """An app that streams what `work` emits. It never looks into `receive`."""
+    """Return an app that streams what `work` emits. It never calls `receive`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(EVENT_STREAM, *headers))
@@ -60,7 +60,7 @@ def streaming(work: Callable[[Emit], Awaitable[None]], *headers: tuple[bytes, by
 
 
 def emitting(*steps: bytes | float) -> ASGIApp:
-    """An app that streams these chunks, and pauses for these seconds."""
+    """Return an app that streams these chunks, and pauses for these numbers of seconds."""
 
     async def work(emit: Emit) -> None:
         for step in steps:
@@ -73,7 +73,7 @@ def emitting(*steps: bytes | float) -> ASGIApp:
 
 
 async def converse(app: ASGIApp, **conversation: Any) -> Conversation:
-    """The whole conversation with an app that comes to its end by itself. Raises what it raises."""
+    """Call an app that ends by itself, and return the conversation. Raise the app's error."""
     async with Conversation(app, **conversation) as talk:
         await talk.ended()
     if talk.error is not None:
@@ -82,9 +82,10 @@ async def converse(app: ASGIApp, **conversation: Any) -> Conversation:
 
 
 def times(talk: Conversation) -> list[tuple[float, bytes]]:
-    """When each part of the body was written, and what was in it; not the end of the body.
+    """Return the time and the bytes of each part of the body, without the end of the body.
 
-    Rounded: tests share trio's clock, and one may leave on it what is no binary fraction.
+    Times are rounded to a nanosecond. The clock of asyncio starts at 1000, and sums of times that
+    are not binary fractions are not exact.
     """
     return [
         (round(sent.at, 9), sent.message["body"])
@@ -94,7 +95,10 @@ def times(talk: Conversation) -> list[tuple[float, bytes]]:
 
 
 def ends_at_once(awaitable: Awaitable[object]) -> bool:
-    """Run it as `await` would; False if it gives other tasks a turn, and then it is given up."""
+    """Run the awaitable until it suspends or ends. Return True if it has ended.
+
+    A suspended awaitable is never resumed.
+    """
     steps = awaitable.__await__()
     try:
         next(steps)

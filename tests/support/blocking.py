@@ -1,11 +1,11 @@
-"""Blocking calls in an event loop: each is refused where it is made, and fails the test.
+"""Blocking calls in an event loop raise an error where they are made, and fail the test.
 
-What is known as blocking is what blockbuster knows: sleeping, files, sockets that block, locks that
-are taken, SQLite. It looks for a running loop in the thread of the call, and so finds asyncio and
-uvloop, in the thread of the test as in that of a server; here it is told of trio as well.
+blockbuster knows which calls block: sleeping, files, sockets that block, locks that are taken,
+SQLite. It looks for a running loop in the thread of the call, which finds asyncio and uvloop, both
+in the thread of the test and in that of a server. This module makes it find trio as well.
 
-Not found: `with lock`, `SimpleQueue.get` and whatever else waits in C code, a long calculation, and
-another process.
+Not found: `with lock`, `SimpleQueue.get` and all other code that waits in C, a long calculation,
+and anything in another process.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from blockbuster import BlockingError
 
 ALLOWED: Final[dict[tuple[str, str], str]] = {
     ("fastapi/routing.py", "_extract_endpoint_context"): "FastAPI looks for an endpoint's source",
-    ("logging/__init__.py", "emit"): "where the log goes is the application's choice; here, a file",
-    ("tests/support/threads.py", "running"): "at its end a test waits for threads that it started",
-    ("tests/unit/test_cancellation_waiting.py", "waiting_in_thread"): "it waits for another loop",
-    ("tests/unit/test_cancellation_waiting.py", "block"): "a test about a loop that is blocked",
+    ("logging/__init__.py", "emit"): "the application chooses where its log goes; here, to a file",
+    ("tests/support/threads.py", "running"): "at its end a test waits for its own threads",
+    ("tests/unit/test_cancellation_waiting.py", "waiting_in_thread"): "a test waits for another loop",
+    ("tests/unit/test_cancellation_waiting.py", "block"): "this test is about a loop that is blocked",
 }
-"""Where a call may block a loop: the end of the file's name, the function, and why."""
+"""Places where a call may block a loop: the end of the file's path, the function, and why."""
 
 
 class _RunningLoops:
-    """Takes the place of the asyncio module, of which the library asks for the running loop."""
+    """A stand-in for the asyncio module, which blockbuster asks for the running loop."""
 
     @staticmethod
     def get_running_loop() -> object:
@@ -43,8 +43,10 @@ class _RunningLoops:
 
 @contextmanager
 def refused() -> Iterator[list[str]]:
-    """Inside the block such calls raise `BlockingError`. Yields what was called: a server or a
-    framework may have taken the error for the app's."""
+    """Let blocking calls raise `BlockingError` inside the block. Yield a list of these calls.
+
+    The list shows them even if a server or a framework has caught the error.
+    """
     calls: list[str] = []
 
     class NotedError(BlockingError):

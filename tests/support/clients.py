@@ -1,5 +1,8 @@
-"""An HTTP/1.1 client on a bare socket: it leaves in every way that TCP knows, stops reading, and
-sees how the response was cut into chunks."""
+"""An HTTP/1.1 client on a plain socket.
+
+It can leave in each way that TCP has, it can stop reading, and it sees how the response was cut
+into chunks.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def fin(connection: socket.socket) -> None:
-    """Close, as a tab of a browser does that is closed."""
+    """Close the connection, as a browser does when a tab is closed."""
     connection.close()
 
 
 def rst(connection: socket.socket) -> None:
-    """Reset, as the system does for a process that is killed with data unread."""
+    """Reset the connection, as the system does when a process is killed with data unread."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     connection.close()
 
 
 def half_close(connection: socket.socket) -> None:
-    """Say that nothing more will be sent: to uvicorn, that is leaving."""
+    """Close only the sending side. To uvicorn that is a client that leaves."""
     connection.shutdown(socket.SHUT_WR)
 
 
@@ -41,11 +44,11 @@ WAYS_TO_LEAVE: Final = [
 
 
 class Client:
-    """One connection. Every wait is bounded."""
+    """One connection. Each wait has a time limit."""
 
     def __init__(self, port: int, *, socket_buffers: int | None = None) -> None:
         self.chunks = 0
-        """How many chunks (of the transfer encoding) the latest response has come in."""
+        """How many chunks of the transfer encoding the latest response has had so far."""
         self.connection = socket.socket()
         if socket_buffers is not None:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_buffers)
@@ -73,7 +76,7 @@ class Client:
         headers: Iterable[tuple[str, str]] = (),
         upload: int | None = None,
     ) -> None:
-        """Send a request. `upload`: say that a body of so many bytes will follow."""
+        """Send a request. With `upload`, announce a body of this many bytes, and do not send it."""
         if self._http.our_state is not h11.IDLE:
             self._http.start_next_cycle()
         self.chunks = 0
@@ -91,7 +94,7 @@ class Client:
         return event
 
     def read_body(self, until: bytes | None = None) -> bytes:
-        """Read on until these bytes have come, or to the end of the response."""
+        """Read until these bytes have come, or to the end of the response. Return what was read."""
         body = b""
         while until is None or until not in body:
             event = self._next_event()
@@ -104,7 +107,7 @@ class Client:
         return body
 
     def get(self, path: str = "/") -> bytes:
-        """Ask, and read the whole response; its body."""
+        """Send a request, read the whole response, and return its body."""
         self.ask(path)
         self.read_start()
         return self.read_body()

@@ -1,4 +1,4 @@
-"""The ways in which a stream ends before its time, as its app and its server see them."""
+"""The causes that end a stream early, and an app and a server to provoke them with."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.apps import chunk, last, start
 from tests.support.virtual_time import advance
 
 SEND_TIMEOUT: Final = 2.0
-"""What the tests give the middleware as `send_timeout`."""
+"""The `send_timeout` that the tests give the middleware."""
 
 RESET: Final = ConnectionResetError("connection reset by peer")
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Something that ends a stream, and what the token says of it then."""
+    """Something that ends a stream, and what the token says afterwards."""
 
     name: str
     provoke: Callable[[Conversation], None]
@@ -59,14 +59,14 @@ CAUSES: Final = [LEFT, FAILED, STALLED, CANCELLED]
 
 
 class Ticking:
-    """An app that sends an event each 0.25 seconds, for ten minutes if it is let."""
+    """An app that sends an event every 0.25 seconds, for ten minutes unless it is stopped."""
 
     def __init__(self, *, asks: bool = True) -> None:
         self._asks = asks
         self.token: CancellationToken | None = None
         self.cancellations: list[tuple[CancelReason | None, str | None, BaseException | None]] = []
         self.raised: list[BaseException] = []
-        """What each `send` of the app raised; the app gives up at the third."""
+        """The errors that `send` raised. The app ends with the third."""
         self.stopped_at: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +88,7 @@ class Ticking:
 
 
 class Cancellable(Protocol):
-    """What `AsTask` uses of an `asyncio.Task`."""
+    """The part of `asyncio.Task` that `AsTask` uses."""
 
     def cancel(self) -> object: ...
 
@@ -100,7 +100,7 @@ class Cancellable(Protocol):
 
 
 class InScope:
-    """The same where a task can only be cancelled by a scope, on trio."""
+    """The same for trio, where only a scope can cancel a task."""
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
@@ -120,7 +120,7 @@ class InScope:
 
 
 class AsTask:
-    """A server that runs an app in a task, to be cancelled as the loop's servers do."""
+    """A server that runs an app in a task of its own, which a test cancels as servers do."""
 
     task: Cancellable
 
@@ -136,7 +136,7 @@ class AsTask:
             with task.scope:
                 try:
                     await run()
-                except Exception as error:  # noqa: BLE001 - shown by `exception`
+                except Exception as error:  # noqa: BLE001 - `exception` returns it
                     task.error = error
         else:
             self.task = asyncio.create_task(run())

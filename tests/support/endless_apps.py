@@ -1,4 +1,4 @@
-"""Apps that send for ever and never await anything, beside one that answers at once."""
+"""Apps that send without end and never await anything else, and one that answers at once."""
 
 from __future__ import annotations
 

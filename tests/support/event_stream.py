@@ -1,7 +1,7 @@
-"""What a browser makes of an event stream: WHATWG, server-sent events, 9.2.5 and 9.2.6.
+"""A parser of event streams as in browsers: WHATWG, server-sent events, 9.2.5 and 9.2.6.
 
-Word for word, and with no eye to speed. It is the oracle of the tests, so it shares nothing with
-the package.
+It follows the standard word for word, without regard to speed. Tests compare the package with it,
+so it shares no code with the package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Event:
 
 
 class EventStream:
-    """The state that the standard gives to the one who interprets a stream."""
+    """The state of the standard's algorithm for interpreting an event stream."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -66,10 +66,10 @@ class EventStream:
 
 
 def parse(stream: bytes) -> list[Event]:
-    """The events of a whole stream. What is not ended by a blank line at its end is dropped."""
+    """Return the events of a whole stream. An event without a blank line after it is dropped."""
     text = stream.decode("utf-8", errors="replace").removeprefix(BOM)
     lines = re.split("\r\n|\n|\r", text)
     reader = EventStream()
-    for line in lines[:-1]:  # behind the last line end there is no line
+    for line in lines[:-1]:  # what follows the last line ending is not a line
         reader.process_line(line)
     return reader.events

@@ -1,4 +1,4 @@
-"""What a request may leave behind in its event loop: tasks, and timers that would still ring."""
+"""What a request may leave behind in its event loop: tasks, and timers that are still set."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import trio
 
 
 def living_tasks() -> set[object]:
-    """The tasks of the running loop. On trio they are those that belong to nobody: timers too."""
+    """Return the tasks of the running loop; on trio its system tasks, which include timers."""
     if trio.lowlevel.in_trio_task():
-        return set(_tasks_of_nobody())
+        return set(_system_tasks())
     return set(asyncio.all_tasks())
 
 
 async def leftovers_settled() -> None:
-    """Let the timers end that were cancelled: on trio they are tasks, and run once more for it."""
+    """Let cancelled timers end. On trio they are tasks, which have to run once more to end."""
     if trio.lowlevel.in_trio_task():
         await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()  # within a turn trio runs tasks in any order
+        await trio.lowlevel.checkpoint()  # within an iteration trio runs tasks in any order
 
 
 def pending_timers() -> set[object]:
-    """Those of the loop, but for the scopes of anyio, which is how the tests wait."""
+    """Return the timers of the loop, without those of anyio's scopes, with which tests wait."""
     if trio.lowlevel.in_trio_task():
-        return set()  # they are tasks
+        return set()  # timers are tasks there
     loop: Any = asyncio.get_running_loop()
     return {
         timer
@@ -35,9 +35,9 @@ def pending_timers() -> set[object]:
     }
 
 
-def _tasks_of_nobody() -> Iterator[object]:
-    """The children of trio's nursery for system tasks."""
+def _system_tasks() -> Iterator[object]:
+    """Yield the tasks in trio's nursery for system tasks."""
     root = trio.lowlevel.current_root_task()
-    assert root is not None  # only a run that begins or ends has none
+    assert root is not None  # None only while a run begins or ends
     for nursery in root.child_nurseries:
         yield from nursery.child_tasks

@@ -1,5 +1,8 @@
-"""Real servers: uvicorn in a thread of this process, where a test can look into what its app does,
-and commands in a process of their own, where signals and programs are what is tested."""
+"""Real servers, in two forms.
+
+`serving` runs uvicorn in a thread of this process, where a test can see what its app does.
+`server_process` runs a command in a process of its own, for tests of signals and of programs.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ import uvicorn
 from sse_batching._types import ASGIApp
 
 PATIENCE: Final = 10.0
-"""Seconds after which a wait for a server gives up."""
+"""Seconds after which a wait for a server fails."""
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
 
 class Kind(NamedTuple):
-    """What uvicorn is put together from."""
+    """The parts that uvicorn is run with."""
 
     http: Literal["httptools", "h11"]
     loop: Literal["asyncio", "uvloop"]
@@ -41,8 +44,10 @@ KINDS: Final = [
 
 
 class _Server(uvicorn.Server):
-    """Ends when it is told, not at the next look a tenth of a second later; and says what its
-    requests have left behind in the event loop."""
+    """A server that stops at once. uvicorn's own checks only every 0.1 s whether to stop.
+
+    It also finds the tasks that requests have left behind in the event loop.
+    """
 
     left_behind: Sequence[asyncio.Task[Any]] = ()
 
@@ -75,10 +80,11 @@ class _Server(uvicorn.Server):
 def serving(
     app: ASGIApp, kind: Kind = HTTPTOOLS, *, socket_buffers: int | None = None, **options: Any
 ) -> Iterator[int]:
-    """Serve the app with uvicorn in a thread, on a free port, which is what is yielded.
+    """Serve the app with uvicorn in a thread, and yield the port.
 
-    At the end every request must have ended and left no task. `socket_buffers`: bytes that the
-    kernel keeps for a connection, each way; so little of a stream is out of the server's hands.
+    At the end of the block each request must have ended and left no task. `socket_buffers` is the
+    size of the kernel's buffers for a connection, each way, in bytes. With small ones a client
+    that does not read soon stalls the server.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     if socket_buffers is not None:  # connections inherit them
@@ -98,7 +104,7 @@ def serving(
 
 
 class Process:
-    """A command that runs, and the lines that it has printed."""
+    """A process that runs a command, and the lines that it has printed."""
 
     def __init__(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
         self.lines: list[str] = []
@@ -117,7 +123,7 @@ class Process:
         self._reader.start()
 
     def expect(self, pattern: str) -> re.Match[str]:
-        """Wait for a line in which the pattern is found; fails if the process ends without one."""
+        """Wait for a line that contains the pattern. Fail if the process ends without one."""
         with self._printed:
             self._printed.wait_for(lambda: self._over or self._find(pattern), PATIENCE)
             found = self._find(pattern)
@@ -125,12 +131,12 @@ class Process:
         return found
 
     def terminate(self) -> int:
-        """Send SIGTERM, and wait for the end; the exit code. What has ended may be ended again."""
+        """Send SIGTERM, wait for the end, and return the exit code. May be called again."""
         self._process.terminate()
         try:
             return self._process.wait(PATIENCE)
         finally:
-            self._process.kill()  # does nothing to one that has ended
+            self._process.kill()  # does nothing to a process that has ended
             self._process.wait()
             self._reader.join()
 
@@ -153,7 +159,7 @@ class Process:
 def server_process(
     *arguments: str, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Process, int]]:
-    """Run Python with these arguments, a server that prints its address; yields its port, too."""
+    """Run a server, as Python with these arguments. Yield the process, and the port it prints."""
     process = Process([sys.executable, *arguments], cwd, environment or {})
     try:
         yield process, int(process.expect(r"http://127\.0\.0\.1:(\d+)")[1])

@@ -1,6 +1,6 @@
-"""An app for a process that is told to shut down while its streams are open.
+"""An app for a process that has to shut down while its streams are open.
 
-Each of its agents says what it gets to know on standard output.
+Each agent prints the reason of its token on standard output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ app = FastAPI()
 
 
 def start_agent(name: str, token: CancellationToken) -> None:
-    """An agent in a thread, which waits for its model for ever; and which can be interrupted."""
+    """Start an agent in a thread. It waits for its model without end, until it is interrupted."""
     interrupted = threading.Event()
 
     def interrupt() -> None:
@@ -56,7 +56,7 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def stalled(scope: Scope, receive: Receive, send: Send) -> None:
-    """Its client does not read: it waits in `send`."""
+    """Send more than any buffer takes, so that `send` waits: the client does not read."""
     start_agent("stalled", get_token(scope))
     await begin(send)
     while True:

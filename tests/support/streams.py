@@ -1,4 +1,4 @@
-"""Streams that a test starts in a server's thread, and what it gets to know of them in its own."""
+"""Streams in the thread of a server, and what the thread of the test learns of them."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def event(number: int) -> bytes:
 
 
 async def ticking() -> AsyncIterator[bytes]:
-    """An agent that goes on for ever."""
+    """An agent that never ends."""
     for number in itertools.count():
         yield event(number)
         await anyio.sleep(0.005)
 
 
 async def waiting() -> AsyncIterator[bytes]:
-    """An agent that says something, and then nothing more for ever."""
+    """An agent that says something, and then waits without end."""
     yield event(0)
     await anyio.sleep_forever()
 
 
 async def never_awaiting() -> AsyncIterator[bytes]:
-    """An agent that leaves the event loop no time but what it is made to leave."""
+    """An agent that never yields to the event loop by itself."""
     while True:
         yield event(0)
 
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """A generator that only a garbage collection would close stays open."""
+    """Turn garbage collection off. A generator that only a collection would close stays open."""
     gc.disable()
     try:
         yield
@@ -68,7 +68,7 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 class Watched:
-    """What becomes of streams, for the thread of the test: each wait is bounded."""
+    """What became of streams, for the thread of the test. Each wait has a time limit."""
 
     def __init__(self) -> None:
         self.cancellations: list[tuple[CancelReason | None, str | None]] = []
@@ -77,15 +77,15 @@ class Watched:
         self._cancelled = threading.Event()
 
     def report(self) -> StreamReport:
-        """Wait for the report of the next stream that ends."""
+        """Wait for the next stream to end, and return its report."""
         return self._reports.get(timeout=PATIENCE)
 
     def closed(self) -> bool:
-        """Wait for the `finally` of a generator in `watch_agent`; whether it has run."""
+        """Wait until the `finally` of `watch_agent` has run. Return False if it does not run."""
         return self._closed.wait(PATIENCE)
 
     def cancelled(self) -> bool:
-        """Wait for a token in `watch_token` to be cancelled; whether it was."""
+        """Wait until a token of `watch_token` is cancelled. Return False if none is."""
         return self._cancelled.wait(PATIENCE)
 
     def watch_token(self, token: CancellationToken) -> None:
@@ -96,7 +96,7 @@ class Watched:
         token.register(note)
 
     async def watch_agent(self, agent: Agent) -> AsyncIterator[bytes]:
-        # Itself the generator that the framework has, and that must be closed.
+        # The framework has this generator, and has to close it.
         try:
             async for part in agent():
                 yield part
@@ -104,18 +104,20 @@ class Watched:
             self._closed.set()
 
     def serve(self, handler: Callable[[Request], Any], **options: Any) -> Starlette:
-        """An app with this one handler, at / and with the middleware in front."""
+        """Return an app with this handler at /, and the middleware in front."""
         app = Starlette(routes=[Route("/", handler, methods=["GET", "POST"])])
         return self.batch(app, **options)
 
     def batch(self, app: App, **options: Any) -> App:
-        """Put the middleware in front of an app."""
+        """Put the middleware in front of an app, and return the app."""
         app.add_middleware(SSEBatchingMiddleware, on_close=self._reports.put, **options)
         return app
 
     def stream(self, agent: Agent, *, ask: bool = False, **options: Any) -> Starlette:
-        """An app that streams what the agent says; `ask`: and asks for its token, but takes no
-        notice of it."""
+        """Return an app that streams what the agent says.
+
+        With `ask` it asks for its token, too, and ignores it.
+        """
 
         async def handler(request: Request) -> Response:
             if ask:
@@ -126,19 +128,19 @@ class Watched:
 
 
 class StallDetector:
-    """Stands between the server and an app, and tells when a write waits for the client."""
+    """ASGI middleware that detects when a write waits for the client."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._stalled = threading.Event()
 
     def stalled(self) -> bool:
-        """Wait for a write that does not come back; whether there was one."""
+        """Wait until a write waits for the client. Return False if none does."""
         return self._stalled.wait(PATIENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def watched_send(message: Message) -> None:
-            # On this machine's own network nothing but a full buffer takes a write so long.
+            # On the loopback interface only a full buffer makes a write take this long.
             alarm = asyncio.get_running_loop().call_later(0.05, self._stalled.set)
             try:
                 await send(message)

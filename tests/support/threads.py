@@ -1,4 +1,4 @@
-"""Threads that set off together, with a bound on how long a test waits for them."""
+"""Threads that start at the same time, with a limit on how long a test waits for them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from types import ModuleType
 from typing import Final
 
 PATIENCE: Final = 10.0
-"""Seconds after which a wait for a thread gives up: a test that comes to this has failed."""
+"""Seconds after which a wait for a thread fails, and the test with it."""
 
 
 def in_thread(function: Callable[[], object]) -> Future[object]:
-    """Call the function in a thread of its own, which does not outlive the tests if it hangs."""
+    """Call the function in a daemon thread: if it hangs, the process of the tests still ends."""
     future = Future[object]()
 
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -32,7 +32,7 @@ def in_thread(function: Callable[[], object]) -> Future[object]:
 
 
 def together(functions: Sequence[Callable[[], object]]) -> list[object]:
-    """Call each function in a thread of its own, all at once; what they return, in their order."""
+    """Call all functions at the same time, in a thread each. Return their results in order."""
     start = threading.Barrier(len(functions))
 
     def run(function: Callable[[], object]) -> object:
@@ -45,7 +45,7 @@ def together(functions: Sequence[Callable[[], object]]) -> list[object]:
 
 @contextmanager
 def running(*functions: Callable[[], object]) -> Iterator[list[Future[object]]]:
-    """Threads beside the block, waited for at its end; what they raise is raised there."""
+    """Run functions in threads beside the block. Its end waits for them and raises their errors."""
     futures = [in_thread(function) for function in functions]
     yield futures
     for future in futures:
@@ -53,7 +53,7 @@ def running(*functions: Callable[[], object]) -> Iterator[list[Future[object]]]:
 
 
 def until_blocked(module: ModuleType, threads: int) -> None:
-    """Wait until so many threads are blocked in a wait that the module makes."""
+    """Wait until this many threads are blocked in a wait that the module has called."""
     limit = time.monotonic() + PATIENCE
     while _blocked_in(module) < threads:
         assert time.monotonic() < limit, f"there are not {threads} threads blocked in {module}"
@@ -66,7 +66,7 @@ def _blocked_in(module: ModuleType) -> int:
         for top in sys._current_frames().values()
     ]
     return sum(
-        threading.Condition.wait.__code__ in stack[:2]  # the lock's `acquire` may be wrapped
+        threading.Condition.wait.__code__ in stack[:2]  # blockbuster may wrap `acquire`
         and any(code.co_filename == module.__file__ for code in stack)
         for stack in stacks
     )
@@ -74,7 +74,7 @@ def _blocked_in(module: ModuleType) -> int:
 
 @contextmanager
 def eager_switching() -> Iterator[None]:
-    """Let the interpreter change threads as often as it can, so that races are met."""
+    """Let the interpreter switch threads as often as it can, so that races happen."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

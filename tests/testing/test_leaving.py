@@ -1,4 +1,4 @@
-"""`leave_at_every_point`: does an app stop, wherever its client leaves?"""
+"""`leave_at_every_point` shows whether an app stops, wherever its client leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 async def test_the_client_leaves_a_message_later_each_time() -> None:
-    """From before the first message to the whole response."""
+    """The first client leaves before the first message, the last gets the whole response."""
     app = sending(start(), chunk(b"a"), last(b"b"))
 
     seen = [(talk.body, talk.completed) async for talk in leave_at_every_point(app)]
@@ -24,7 +24,7 @@ async def test_the_client_leaves_a_message_later_each_time() -> None:
 
 
 async def test_an_agent_that_stops_is_seen_to_stop() -> None:
-    """Behind the middleware, with a token: wherever the client leaves, the agent works no more."""
+    """An agent that waits for its token has stopped each time, wherever the client left."""
     works: list[bool] = []
 
     async def agent(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +50,7 @@ async def test_an_agent_that_stops_is_seen_to_stop() -> None:
 
 
 async def test_an_app_that_goes_on_is_reported_with_the_point() -> None:
-    """The time limit says after which message the client had left."""
+    """The `TimeoutError` has a note that says after how many messages the client left."""
 
     async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -67,7 +67,7 @@ async def test_an_app_that_goes_on_is_reported_with_the_point() -> None:
 
 
 async def test_what_the_app_raises_is_raised_with_the_point() -> None:
-    """A fault in the clean-up of an agent comes out."""
+    """An error in the cleanup of an agent is raised, with a note."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -82,8 +82,8 @@ async def test_what_the_app_raises_is_raised_with_the_point() -> None:
     assert raised.value.__notes__ == ["The client left after 0 message(s) of the response."]
 
 
-async def test_what_the_app_raises_may_be_looked_at_instead() -> None:
-    """`raise_app_exceptions=False`: it is with what the server had got."""
+async def test_what_the_app_raises_may_be_kept_instead() -> None:
+    """With `raise_app_exceptions=False` each error stays in its conversation."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())

@@ -1,4 +1,4 @@
-"""`Recorder`: what app and server said to each other."""
+"""`Recorder`: a record of the messages between an app and its server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 REQUEST = {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def test_both_sides_are_taken_down_in_their_order() -> None:
-    """With who said what, and when."""
+async def test_both_sides_are_recorded_in_order() -> None:
+    """Each message is recorded with its side and its time."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -41,8 +41,8 @@ async def test_both_sides_are_taken_down_in_their_order() -> None:
 
 
 async def test_the_two_sides_of_the_middleware_can_be_compared() -> None:
-    """One recorder inside, one outside."""
-    inside = Recorder(emitting(b"a", 0.1, b"b", 0.1, b"c"))
+    """One recorder inside the middleware and one outside show what it changes."""
+    inside = Recorder(emitting(b"a", 0.1, b"b", 0.05, b"c"))
     outside = Recorder(SSEBatchingMiddleware(inside, max_delay=1))
     await converse(outside)
 
@@ -54,7 +54,7 @@ async def test_the_two_sides_of_the_middleware_can_be_compared() -> None:
 
 
 async def test_a_message_is_kept_as_it_was() -> None:
-    """An app may use the same message again."""
+    """The record holds copies, because an app may change a message and send it again."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         message: Message = start()
@@ -70,7 +70,7 @@ async def test_a_message_is_kept_as_it_was() -> None:
 
 
 async def test_a_write_that_waits_is_seen_to_wait() -> None:
-    """`taken_at` is when the server's `send` came back."""
+    """`taken_at` is None until the server's `send` returns, and then the time of that."""
     recorder = Recorder(sending(start(), chunk(b"a"), last()))
     async with Conversation(recorder, after={1: Conversation.stall}) as talk:
         await talk.until(lambda: len(talk.sent) == 1 and talk.in_send)
@@ -85,7 +85,7 @@ async def test_a_write_that_waits_is_seen_to_wait() -> None:
 
 
 async def test_a_write_that_fails_is_kept_with_its_error() -> None:
-    """And so is what left the app."""
+    """The record also holds the error that the app raises then."""
     broken = ConnectionResetError("broken")
     recorder = Recorder(sending(start(), last()))
     async with Conversation(recorder, after={1: lambda it: it.fail_writes(broken)}) as talk:
@@ -97,7 +97,7 @@ async def test_a_write_that_fails_is_kept_with_its_error() -> None:
 
 
 async def test_a_recording_can_be_read() -> None:
-    """As a string it has one line a message."""
+    """The string of a recording has one line for each message."""
     recorder = Recorder(sending(start(b"text/plain"), last(b"a")))
     await converse(recorder)
 
@@ -107,8 +107,8 @@ async def test_a_recording_can_be_read() -> None:
     ]
 
 
-async def test_other_scopes_are_taken_down_as_well() -> None:
-    """A lifespan is a conversation like any other."""
+async def test_other_scopes_are_recorded_as_well() -> None:
+    """The messages of a lifespan are recorded like those of a request."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -1,4 +1,4 @@
-"""`StreamingTransport`: the clients of httpx and httpx2, and an app in the same process."""
+"""`StreamingTransport`: it connects the clients of httpx and httpx2 to an app in this process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 Library = Any
-"""The two have the same names, and no type in common."""
+"""httpx or httpx2, with our module for it. The two use the same names, but share no type."""
 
 
 def client_of(library: Library, app: ASGIApp, **options: Any) -> Any:
@@ -50,7 +50,7 @@ def transport_of(client: Any) -> Any:
 
 
 async def test_each_chunk_comes_when_it_was_sent(library: Library) -> None:
-    """Not all of them at the end, as from an `ASGITransport`. Pitfall 71."""
+    """The client need not wait for the end, as it does with httpx's `ASGITransport`. Pitfall 71."""
     app = emitting(b"a", 1.0, b"b", 2.0, b"c")
     async with client_of(library, app) as client:
         began = anyio.current_time()
@@ -61,7 +61,7 @@ async def test_each_chunk_comes_when_it_was_sent(library: Library) -> None:
 
 
 async def test_an_endless_stream_can_be_read_from(library: Library) -> None:
-    """And be closed: the app learns that its client has left. Pitfall 71."""
+    """When the client closes the response, the app learns that the client has left. Pitfall 71."""
     reasons: list[CancelReason | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +85,7 @@ async def test_an_endless_stream_can_be_read_from(library: Library) -> None:
 
 
 async def test_a_client_that_does_not_read_stalls_the_app(library: Library) -> None:
-    """No more than `unread_limit` and a message is taken from it."""
+    """The message that crosses `unread_limit` is still taken, and then `send` waits."""
     app = sending(start(), *[chunk(b"12345")] * 9, last())
     async with (
         client_of(library, app, unread_limit=10) as client,
@@ -99,7 +99,7 @@ async def test_a_client_that_does_not_read_stalls_the_app(library: Library) -> N
 
 
 async def test_a_request_arrives_as_it_was_sent(library: Library) -> None:
-    """Method, path, query, headers, and the body as it is made."""
+    """The app gets method, path, query and headers, and the body while it is being made."""
 
     async def echo(request: Request) -> JSONResponse:
         parts = [part.decode() async for part in request.stream() if part]
@@ -125,7 +125,7 @@ async def test_a_request_arrives_as_it_was_sent(library: Library) -> None:
 
 
 async def test_a_client_leaves_after_a_message(library: Library) -> None:
-    """`after` does to each request what it does to a `Conversation`."""
+    """`after` acts on each request as it does on a `Conversation`."""
     http, _ = library
     app = sending(start(), chunk(b"a"), chunk(b"b"), last())
     async with client_of(library, app, after={2: Conversation.leave}) as client:
@@ -139,7 +139,7 @@ async def test_a_client_leaves_after_a_message(library: Library) -> None:
 
 
 async def test_what_the_app_raises_comes_out(library: Library) -> None:
-    """Before its response and in the middle of it."""
+    """The client raises the app's error, before the response and in the middle of it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/later":
@@ -154,7 +154,7 @@ async def test_what_the_app_raises_comes_out(library: Library) -> None:
 
 
 async def test_a_failing_app_may_look_as_on_a_server(library: Library) -> None:
-    """`raise_app_exceptions=False`: status 500, or a response that breaks off."""
+    """`raise_app_exceptions=False` shows a status 500, or a response that breaks off."""
     http, _ = library
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +170,7 @@ async def test_a_failing_app_may_look_as_on_a_server(library: Library) -> None:
 
 
 async def test_an_app_that_does_not_answer_is_an_error(library: Library) -> None:
-    """One that returns without a response, or with half of one."""
+    """An app that returns without a response, or with half of one, breaks the protocol."""
     http, _ = library
     for app in (sending(), sending(start(), chunk(b"a"))):
         async with client_of(library, app) as client:
@@ -179,7 +179,7 @@ async def test_an_app_that_does_not_answer_is_an_error(library: Library) -> None
 
 
 async def test_a_response_is_over_before_its_background_task(library: Library) -> None:
-    """The client goes on at once; the end of the client waits for the task."""
+    """The client gets the response at once, and waits for the task at the end of its block."""
     events: list[str] = []
 
     async def task() -> None:
@@ -198,7 +198,7 @@ async def test_a_response_is_over_before_its_background_task(library: Library) -
 
 
 async def test_a_request_that_is_cancelled_is_a_client_that_leaves(library: Library) -> None:
-    """Also while it waits for the response to start."""
+    """That holds before the response has started, too."""
     left = anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -214,7 +214,7 @@ async def test_a_request_that_is_cancelled_is_a_client_that_leaves(library: Libr
 
 
 async def test_early_hints_and_heads_are_understood(library: Library) -> None:
-    """What comes before the start goes by; a HEAD has no body."""
+    """Messages before the start are skipped, and the response to a HEAD has no body."""
     hint = {"type": "http.response.early_hint", "links": []}
     async with client_of(library, sending(hint, start(), last(b"a"))) as client:
         assert (await client.get("/")).content == b"a"
@@ -222,10 +222,28 @@ async def test_early_hints_and_heads_are_understood(library: Library) -> None:
 
 
 async def test_a_client_has_to_be_entered(library: Library) -> None:
-    """The apps run in its `async with` block: without one the error says so."""
+    """The apps run in the client's `async with` block. Without it the error says so."""
     client = client_of(library, emitting(b"a"))
     with pytest.raises(RuntimeError, match=r"async with AsyncClient"):
         await client.get("/")
+
+
+async def test_an_app_that_does_not_end_is_an_error(library: Library) -> None:
+    """The test fails and does not hang, and the app does not outlive it."""
+    ended: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(start())
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    client = client_of(library, app)
+    with pytest.raises(TimeoutError):
+        async with client, client.stream("GET", "/"):
+            pass
+    assert ended
 
 
 async def test_what_a_test_raises_comes_out_alone(library: Library) -> None:
@@ -239,7 +257,7 @@ async def test_what_a_test_raises_comes_out_alone(library: Library) -> None:
 
 
 async def test_leaving_the_block_ends_what_still_streams(library: Library) -> None:
-    """No app outlives its client."""
+    """No app outlives the block of its client."""
 
     async def generate() -> AsyncIterator[bytes]:
         while True:

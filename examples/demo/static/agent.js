@@ -1,11 +1,11 @@
 // What the agent on the server did, in words.
 
-/** Whether an agent in this state can still spend tokens. */
+/** Return true if the agent can still spend tokens. */
 export const isAtWork = (figures) => ["waiting", "running"].includes(figures?.agent);
 
 export const tokens = (count) => `${count.toLocaleString("en")} token${count === 1 ? "" : "s"}`;
 
-/** `figures` of one side as the server reports them, as a state for the style sheet and two lines. */
+/** Describe the server's `figures` of one side: a state for the style sheet, and two lines of text. */
 export function describeAgent(figures) {
   const wasted = figures.wasted_tokens ?? 0;
   switch (figures.agent) {
@@ -15,7 +15,7 @@ export function describeAgent(figures) {
         headline: figures.disconnected
           ? `Interrupted ${figures.stopped_after_ms.toFixed(1)} ms after the connection closed`
           : "Interrupted",
-        detail: `${tokens(wasted)} spent on nobody. It was told “${figures.message}”`,
+        detail: `${tokens(wasted)} wasted. The agent was told “${figures.message}”`,
       };
     case "failed":
       return { state: "failed", headline: "The agent failed", detail: figures.error };
@@ -23,20 +23,20 @@ export function describeAgent(figures) {
       return figures.disconnected
         ? {
             state: "wasted",
-            headline: `${tokens(wasted)} spent on nobody`,
+            headline: `${tokens(wasted)} wasted`,
             detail: "The agent went on to the end. Nobody told it that you had left.",
           }
         : {
             state: "finished",
             headline: "Agent finished",
-            detail: `${tokens(figures.tokens)}, all of them delivered`,
+            detail: `${tokens(figures.tokens)}, all delivered`,
           };
     default:
       return figures.disconnected
         ? {
             state: "wasting",
-            headline: `${tokens(wasted)} spent on nobody`,
-            detail: "You have left, and the agent is still writing. Nobody told it.",
+            headline: `${tokens(wasted)} wasted`,
+            detail: "You have left, but nobody told the agent. It is still writing.",
           }
         : { state: "running", headline: "Agent at work", detail: tokens(figures.tokens ?? 0) };
   }

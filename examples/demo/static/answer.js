@@ -1,5 +1,5 @@
-// The growing answer as HTML. Blocks are separated by an empty line, so text that arrives can
-// only change the last block, or add some: the others stay as they are in the page.
+// The answer as HTML, while it grows. Empty lines separate its blocks, so new text changes only the
+// last block, or adds blocks. The others stay in the page as they are.
 
 export class AnswerView {
   #element;
@@ -45,7 +45,7 @@ function renderBlock(block) {
   return list;
 }
 
-/** `text` into `element`, with **strong**, *emphasis* and `code`. Never as HTML: a model wrote it. */
+/** Put `text` into `element`, with **strong**, *emphasis* and `code`. HTML in it stays text: a model wrote it. */
 function fill(element, text) {
   const tags = { "**": "strong", "*": "em", "`": "code" };
   for (const part of text.split(/(\*\*[^*]+\*\*|\*[^*]+\*|`[^`]+`)/)) {

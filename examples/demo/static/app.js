@@ -1,10 +1,10 @@
-// The page: starts all sides at once, walks away from all at once, and asks the server meanwhile
-// what it did.
+// The page. It starts all sides at the same time, and leaves them at the same time. Meanwhile it asks
+// the server for its figures.
 
 import { isAtWork, tokens } from "./agent.js";
 import { Side } from "./side.js";
 
-// A column of the page each; the first is what the others are compared with.
+// The columns of the page. The others are compared with the first.
 const SIDES = [
   { id: "plain", title: "Plain", code: "StreamingResponse" },
   { id: "batched", title: "Batched", code: "+ SSEBatchingMiddleware" },
@@ -20,7 +20,7 @@ const verdict = document.getElementById("verdict");
 const sides = SIDES.map((side) => new Side(side));
 document.getElementById("sides").append(...sides.map((side) => side.element));
 
-let currentRun = null; // a run that is no longer this one stops polling
+let currentRun = null; // any earlier run stops polling
 
 async function start() {
   const run = { id: randomId(), leaving: new AbortController(), reading: true };
@@ -45,14 +45,14 @@ function leave() {
   currentRun.leaving.abort();
 }
 
-/** Show the server's figures until nobody reads and no agent works any more. */
+/** Show the server's figures until no answer is being read and no agent is at work. */
 async function poll(run) {
   let lastRound = false;
   while (!lastRound) {
-    // Decided before the figures are asked for: what happens meanwhile needs one more round.
+    // Read before the figures are requested: a stream that ends meanwhile needs one more round.
     const wasReading = run.reading;
     const figures = await fetchFigures(run);
-    if (currentRun !== run) return; // another one has been started
+    if (currentRun !== run) return; // another run has been started
     for (const side of sides) if (figures[side.id]) side.report(figures[side.id]);
     lastRound = !wasReading && !sides.some((side) => isAtWork(side.figures));
     conclude(run, lastRound);
@@ -60,12 +60,12 @@ async function poll(run) {
   }
 }
 
-/** What the server has counted so far for each side of this run. */
+/** Return what the server has counted so far for each side of this run. */
 async function fetchFigures(run) {
   try {
     return await (await fetch(`runs/${run.id}`)).json();
   } catch {
-    // The server is gone: nothing is known any more, and nobody is at work.
+    // The server is gone, so no agent is at work, and there are no figures.
     for (const side of sides) side.figures = null;
     return {};
   }
@@ -74,19 +74,19 @@ async function fetchFigures(run) {
 function conclude(run, final) {
   if (run.leaving.signal.aborted) {
     const spent = sides.map((side) => `${side.title}: ${tokens(side.figures?.wasted_tokens ?? 0)}`);
-    say(final ? "left" : "leaving", `Spent on nobody since you left.\n${spent.join(", ")}.`);
+    say(final ? "left" : "leaving", `Wasted since you left:\n${spent.join(", ")}.`);
   } else if (final && sides.every((side) => side.complete && side.figures)) {
     const [baseline, ...others] = sides;
     say("complete", others.map((side) => compare(baseline, side)).join("\n"));
   } else if (final) {
-    say("failed", "Not every answer came to its end.");
+    say("failed", "Not every answer is complete.");
   }
 }
 
-// Not the CPU time: of one run alone the difference between two sides says too little.
+// Without the CPU time, because its difference in a single run means too little.
 function compare(baseline, side) {
   const found = [
-    side.answer.text === baseline.answer.text ? "the same text" : "another text",
+    side.answer.text === baseline.answer.text ? "the same text" : "a different text",
     `${times(baseline.figures.writes, side.figures.writes)} fewer writes`,
   ];
   if (side.events !== baseline.events) {
@@ -117,4 +117,4 @@ function randomId() {
 startButton.addEventListener("click", start);
 leaveButton.addEventListener("click", leave);
 setControls(false);
-say("idle", "Then walk away in the middle of it, and see which agent notices.");
+say("idle", "Start, walk away in the middle, and see which agents notice.");

@@ -1,4 +1,5 @@
-// The stream as it came over the network: one bar for each read, as tall as it brought events.
+// A chart of the stream as it came over the network. Each bar is a read, and its height is the number
+// of events in it.
 
 const SECONDS_SHOWN = 6;
 const EVENTS_AT_FULL_HEIGHT = 8;

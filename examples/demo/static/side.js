@@ -1,12 +1,12 @@
-// One column of the page: reads its side's stream, and shows what came of it and what the server
-// says that it took.
+// One column of the page. It reads the stream of its side, and shows the answer, the page's own
+// counters and the figures of the server.
 
 import { describeAgent } from "./agent.js";
 import { AnswerView } from "./answer.js";
 import { ReadsChart } from "./reads.js";
 import { EventParser } from "./sse.js";
 
-// `source` says who counted: the server knows what it wrote, the page what it got.
+// `source` says who counts: the server counts what it writes, the page what it receives.
 const COUNTERS = [
   { id: "writes", label: "writes", source: "server" },
   { id: "events", label: "events", source: "page" },
@@ -17,7 +17,7 @@ const COUNTERS = [
 ];
 
 export class Side {
-  /** `id` is the side's name on the server, too. */
+  /** Make the column. `id` is also the name of the side on the server. */
   constructor({ id, title, code }) {
     this.id = id;
     this.title = title;
@@ -26,7 +26,7 @@ export class Side {
     this.element = template.firstElementChild.cloneNode(true);
     const part = (selector) => {
       const element = this.element.querySelector(selector);
-      element.dataset.side = id; // what a test finds it by
+      element.dataset.side = id; // for tests, which find the element by it
       return element;
     };
     this.element.setAttribute("aria-label", title);
@@ -48,14 +48,14 @@ export class Side {
     this.events = 0;
     this.bytes = 0;
     this.updates = 0;
-    this.complete = false; // the answer came to its end
+    this.complete = false; // the whole answer has been read
     this.answerElement.classList.remove("left");
     this.answer.clear();
     for (const { id } of COUNTERS) this.#count(id, null);
     this.#showAgent({ state: "idle", headline: "Agent", detail: "not started" });
   }
 
-  /** Read one answer to its end, or until `signal` aborts. Shows what fails, and never throws. */
+  /** Read one answer to its end, or until `signal` aborts. Errors are shown, and not thrown. */
   async stream(query, signal) {
     const parser = new EventParser();
     const started = performance.now();
@@ -72,7 +72,7 @@ export class Side {
       }
       this.complete = true;
     } catch (error) {
-      // Leaving is no failure; anything else is, and must be seen.
+      // Leaving is not a failure. Any other error is one, and is shown.
       if (signal.aborted) {
         this.answerElement.classList.add("left");
       } else {
@@ -84,7 +84,7 @@ export class Side {
     }
   }
 
-  // All events of one read make one update of the page: so fewer reads are less work here, too.
+  // All events of one read make one update of the page, so fewer reads are less work here, too.
   #update(events, started) {
     if (events.length === 0) return;
     const text = events.map(deltaText).join("");
@@ -99,7 +99,7 @@ export class Side {
     this.chart.add(events.length);
   }
 
-  /** What the server knows of this run: its writes, its CPU time, and what the agent does. */
+  /** Show the server's figures of this run: its writes, its CPU time, and what the agent does. */
   report(figures) {
     this.figures = figures;
     this.#count("writes", figures.writes);
@@ -137,7 +137,7 @@ function addCounter(list, side, { id, label, source }) {
   return value;
 }
 
-/** The text that one `chat.completion.chunk` brings. */
+/** Return the text in one `chat.completion.chunk`. */
 function deltaText({ data }) {
   if (data === "[DONE]") return "";
   const chunk = JSON.parse(data);

@@ -1,14 +1,14 @@
-// Server-sent events, read incrementally: bytes in, events out, wherever the network cut them.
+// An incremental parser of server-sent events. The network may cut the stream anywhere.
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 export class EventParser {
-  #decoder = new TextDecoder(); // keeps a half character until the rest of it comes
-  #text = "";                   // the line that has not ended yet
-  #afterCarriageReturn = false; // a line feed that comes next belongs to the line before
+  #decoder = new TextDecoder(); // keeps part of a character until the rest arrives
+  #text = "";                   // the line whose end has not arrived yet
+  #afterCarriageReturn = false; // a line feed that follows ends the same line
   #data = [];
   #type = "";
 
-  /** The events that end within `bytes`, as `{type, data}`. */
+  /** Return the events that end within `bytes`, as `{type, data}`. */
   push(bytes) {
     this.#text += this.#decoder.decode(bytes, { stream: true });
     const events = [];
@@ -17,7 +17,7 @@ export class EventParser {
         this.#field(line);
         continue;
       }
-      // An empty line dispatches, but an event without a data field is none.
+      // An empty line dispatches the event, unless it has no data field.
       if (this.#data.length > 0) {
         events.push({ type: this.#type || "message", data: this.#data.join("\n") });
       }
@@ -47,6 +47,6 @@ export class EventParser {
     const value = colon === -1 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (name === "data") this.#data.push(value);
     if (name === "event") this.#type = value;
-    // "id" and "retry" are for reconnecting, which this page does not do.
+    // The fields "id" and "retry" are for reconnecting, which this page does not do.
   }
 }
