@@ -15,7 +15,6 @@ import csv
 import gc
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,15 +26,13 @@ from sse_batching._buffer import Coalescer
 from sse_batching._sse import EventSplitter, LineSplitter, Splitter, read_event, read_line
 from sse_batching._merging import Format, Merger
 
-from .report import RESULTS, about, significant, write_json
+from .report import RESULTS, about, insert, significant, write_json
 from .works import BARE
 
 ROOT: Final = Path(__file__).parents[1]
 STREAMS: Final = Path(os.environ.get("SSE_BATCHING_STREAMS", ROOT.parent / "shared" / "streams"))
 FOUND: Final = RESULTS / "merging.json"
 PAGE: Final = ROOT / "docs" / "merging.md"
-PLACE: Final = re.compile(r"(<!-- merging -->\n).*?(<!-- end of merging -->)", re.DOTALL)
-NEW_PAGE: Final = "# Merging\n\n<!-- merging -->\n<!-- end of merging -->\n"
 
 RATE: Final = 80
 """Events a second."""
@@ -296,16 +293,6 @@ For comparison: to send an event in a write of its own takes {write["us"]:.2f} Â
 """
 
 
-def insert(table: str) -> None:
-    """Put the table into its place on the page, which is made if there is none."""
-    page = PAGE.read_text() if PAGE.exists() else NEW_PAGE
-    if not PLACE.search(page):
-        sys.exit(
-            f"{PAGE.name} has no place for the table: <!-- merging --> to <!-- end of merging -->"
-        )
-    PAGE.write_text(PLACE.sub(lambda place: f"{place[1]}\n{table}\n{place[2]}", page))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.merging",
@@ -322,7 +309,7 @@ def main() -> None:
     (RESULTS / "merging.md").write_text(markdown(results))
     print(markdown(results))
     if options.write:
-        insert(table(results))
+        insert(PAGE, "merging", table(results))
 
 
 if __name__ == "__main__":

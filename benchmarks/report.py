@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -19,9 +21,16 @@ from .run import Round
 from .works import WORKS, Effort
 
 RESULTS: Final = Path(__file__).parent / "results"
+PERFORMANCE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 
 PACKAGES: Final = (
-    *("anyio", "fastapi", "httptools", "sse-starlette", "starlette", "uvicorn", "uvloop"),
+    "anyio",
+    "fastapi",
+    "httptools",
+    "sse-starlette",
+    "starlette",
+    "uvicorn",
+    "uvloop",
 )
 
 
@@ -151,6 +160,19 @@ def significant(value: float) -> float:
 
 def write_json(path: Path, results: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def place(name: str) -> re.Pattern[str]:
+    """Return a pattern that finds the place of a table on a page, between two comments."""
+    return re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+
+
+def insert(page: Path, name: str, table: str) -> None:
+    """Write a table into its place on a page."""
+    text = page.read_text()
+    if not place(name).search(text):
+        sys.exit(f"{page.name} has no place for a table: <!-- {name} --> to <!-- end of {name} -->")
+    page.write_text(place(name).sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text))
 
 
 # The table.
