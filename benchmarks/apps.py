@@ -1,7 +1,9 @@
 """The same app once for each rival, for `uvicorn --factory benchmarks.apps:NAME`.
 
-`/stream?count=&rate=&phase=`: so many events, so many a second, the first so many seconds after
-`/go`; with no phase at once. Rate 0 is flat out: what a producer does that never awaits anything.
+`/stream?count=&rate=&phase=&lead=`: so many events, so many a second, the first so many seconds
+after `/go`; with no phase at once. Rate 0 is flat out: what a producer does that never awaits
+anything. With a lead, the second event comes so many seconds after the first, and the others after
+the second: an LLM's first chunk has no text, only a role, and the text comes right behind it.
 `/hello`: a request that does not stream. `/stats`: see `meter`.
 """
 
@@ -10,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
 from typing import Final
 
 import anyio
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sse_batching import SSEBatchingMiddleware
 
 from .by_hand import BatchedByHand
+from .least import Least
 from .meter import METER, go, stats
 from .simplest import Simplest
 
@@ -71,10 +73,11 @@ OPTIONAL: Final = {
 class Plan:
     """When the events of a stream are due."""
 
-    def __init__(self, count: int, rate: float, phase: float) -> None:
+    def __init__(self, count: int, rate: float, phase: float, lead: float = 0) -> None:
         self.count = count
         self._rate = rate
         self._phase = phase
+        self._lead = lead
         self._began = 0.0
 
     async def opening(self) -> None:
@@ -85,14 +88,21 @@ class Plan:
     async def turn(self, number: int) -> None:
         """Wait until that event is due."""
         if self._rate:
-            delay = self._began + number / self._rate - time.monotonic()
+            delay = self._began + self._due(number) - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
+
+    def _due(self, number: int) -> float:
+        """Return when that event is due, in seconds from the first."""
+        if self._lead and number:
+            return self._lead + (number - 1) / self._rate
+        return number / self._rate
 
 
 def plan_of(request: Request) -> Plan:
     query = request.query_params
-    return Plan(int(query["count"]), float(query.get("rate", 0)), float(query.get("phase", 0)))
+    rate, phase, lead = (float(query.get(name, 0)) for name in ("rate", "phase", "lead"))
+    return Plan(int(query["count"]), rate, phase, lead)
 
 
 async def chunks(plan: Plan, event: bytes = EVENT) -> AsyncIterator[bytes]:
@@ -182,9 +192,9 @@ class Answer(BaseModel):
 
 
 async def stream_fastapi(
-    count: int, rate: float = 0, phase: float = 0
+    count: int, rate: float = 0, phase: float = 0, lead: float = 0
 ) -> AsyncIterator[ServerSentEvent]:
-    plan = Plan(count, rate, phase)
+    plan = Plan(count, rate, phase, lead)
     await plan.opening()
     for number in range(count):
         await plan.turn(number)
@@ -250,28 +260,8 @@ def pass_through() -> ASGIApp:
 
 
 def least() -> ASGIApp:
-    """What the contract asks for a response that does not stream: it is looked at, and whoever
-    serves the request can find out which one it is, by the scope and by the context."""
-    app = starlette()
-    current: ContextVar[Send] = ContextVar("current")
-
-    async def passing(scope: Scope, receive: Receive, send: Send) -> None:
-        def look(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                for name, value in message["headers"]:
-                    if name == b"content-type" and value == b"text/event-stream":
-                        raise NotImplementedError
-            return send(message)
-
-        before = current.set(look)
-        scope["current"] = look
-        try:
-            await app(scope, receive, look)
-        finally:
-            del scope["current"]
-            current.reset(before)
-
-    return passing
+    """A context variable that is set and reset, and a look at each message."""
+    return Least(starlette())
 
 
 def cancel_scope() -> ASGIApp:

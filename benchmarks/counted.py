@@ -15,8 +15,7 @@ import asyncio
 import gc
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from asgi_correlation_id import CorrelationIdMiddleware
@@ -27,9 +26,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware
+
+from .least import Empty, Least
 
 REQUESTS: Final = 200
 
@@ -98,46 +99,6 @@ def starlette(middleware: Any = None, **options: Any) -> Starlette:
 
 
 # The rivals.
-
-
-class Empty:
-    """Middleware that only calls the app."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
-
-
-current: Final[ContextVar[Send]] = ContextVar("current")
-
-
-class Least:
-    """Middleware that sets a context variable and looks at each message.
-
-    A middleware has to do both to be found by `current_token()`, and to find out whether the
-    response streams.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        def look(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                for name, value in message["headers"]:
-                    if name == b"content-type" and value == b"text/event-stream":
-                        raise NotImplementedError
-            return send(message)
-
-        before = current.set(look)
-        scope["current"] = look
-        try:
-            await self.app(scope, receive, look)
-        finally:
-            del scope["current"]
-            current.reset(before)
 
 
 class EmptyDispatch(BaseHTTPMiddleware):

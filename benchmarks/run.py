@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from .apps import OPTIONAL, RIVALS
 from .server import Server, pin, raise_descriptor_limit, serving
-from .works import PRODUCTION, WORKS, Effort, Figures, Measured
+from .works import PRODUCTION, SIMPLEST, WORKS, Effort, Figures, Measured
 
 Round = dict[str, Measured]
 """The figures by work and rival."""
@@ -69,9 +69,11 @@ def compare(measured: Measured, base: str) -> None:
     for name, figures in measured.items():
         if floor is not None and name != PRODUCTION:
             figures["delivery_us"] = figures["cpu_us"] - floor
-    if base in measured:
-        for figures in measured.values():
+    for figures in measured.values():
+        if base in measured:
             figures |= relative(figures, measured[base])
+        if SIMPLEST in measured and "delivery_us" in figures:
+            figures["simplest_ratio"] = figures["delivery_us"] / measured[SIMPLEST]["delivery_us"]
 
 
 def relative(figures: Figures, base: Figures) -> Figures:
@@ -80,6 +82,8 @@ def relative(figures: Figures, base: Figures) -> Figures:
         found["delivery_ratio"] = figures["delivery_us"] / base["delivery_us"]
     if "cpu_us" in figures and "events" not in figures:
         found["rate_ratio"] = base["cpu_us"] / figures["cpu_us"]
+    if "text_ms" in figures:
+        found["text_ratio"] = figures["text_ms"] / base["text_ms"]
     for name in ("first_ms", "answer_ms", "memory_kib", "delay_p50_ms", "delay_p99_ms"):
         if name in figures and name in base:
             found[f"{name}_added"] = figures[name] - base[name]

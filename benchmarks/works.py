@@ -52,10 +52,11 @@ FULL: Final = Effort(seconds=2.5, flat_events=4000, firsts=200, idle_streams=100
 QUICK: Final = Effort(seconds=0.4, flat_events=500, firsts=40, idle_streams=300, requests=2_400)
 
 BARE: Final = "bare"
+SIMPLEST: Final = "simplest"
 PRODUCTION: Final = "production"
 MIDDLEWARE: Final = "middleware"
 STREAMS: Final = (PRODUCTION, BARE, "by-hand", "sse-starlette", "fastapi", MIDDLEWARE)
-IN_DETAIL: Final = (*STREAMS, "simplest", "merging")
+IN_DETAIL: Final = (*STREAMS, SIMPLEST, "merging")
 
 
 class Work(NamedTuple):
@@ -180,6 +181,24 @@ async def first_chunks(server: Server, effort: Effort) -> Figures:
     }
 
 
+LEAD: Final = 0.005
+"""Seconds from a chunk without text to the first that has some."""
+
+
+async def first_text(server: Server, effort: Effort) -> Figures:
+    """Streams that begin as an LLM's do: a chunk without text, 5 ms later the first text, and then
+    80 events a second. The middleware does not know which is which: the events are all alike."""
+    answers = []
+    begun = request("/stream", count=8, rate=80, lead=LEAD)
+    async with streaming(server.port, [begun]) as (stream,):
+        await stream.ended
+        for _ in range(effort.firsts // 5):
+            stream.ask_again()
+            await stream.ended
+            answers.append(int(arrivals([stream]).events[1]) - stream.asked)
+    return {"text_ms": float(np.median(answers)) / 1e6}
+
+
 async def memory(name: str, effort: Effort) -> Figures:
     """What an open stream holds that has sent its first event and now waits. On a fresh server."""
     with serving(name) as server:
@@ -265,6 +284,11 @@ WORKS: Final = {
     "1000x20": Work("1,000 streams of 20 events/s", each(lambda s, e: paced(s, 1000, 20, e))),
     "alone": Work("one stream of 80 events/s", each(lambda s, e: paced(s, 1, 80, e))),
     "first": Work("streams of 3 events, one after another", each(first_chunks), STREAMS[1:]),
+    "first-text": Work(
+        "streams whose first text comes 5 ms after a chunk without text",
+        each(first_text),
+        STREAMS[1:],
+    ),
     "memory": Work("open idle streams", each(lambda s, e: memory(s.name, e)), STREAMS[1:]),
     "requests": Work("requests, Starlette", answers, (BARE, "pass-through", "least", MIDDLEWARE)),
     "requests-fastapi": Work(
