@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import sse_batching
 
@@ -32,6 +32,14 @@ PACKAGES: Final = (
     "uvicorn",
     "uvloop",
 )
+
+
+class Spread(TypedDict):
+    """The median of the rounds, the least and the most."""
+
+    median: float
+    least: float
+    most: float
 
 
 class Column(NamedTuple):
@@ -153,7 +161,7 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> Spread:
     return {
         "median": significant(statistics.median(values)),
         "least": significant(min(values)),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from benchmarks.report import RESULTS
-from benchmarks.targets import PAGE, TARGETS, Target
+from benchmarks.instructions import table
+from benchmarks.report import PERFORMANCE, place
+from benchmarks.targets import TARGETS, Target, written
 
 IN_RESULTS = [target for target in TARGETS if "token.cancelled" not in target.title]
 
@@ -15,8 +14,12 @@ IN_RESULTS = [target for target in TARGETS if "token.cancelled" not in target.ti
 @pytest.mark.parametrize("target", IN_RESULTS, ids=lambda it: it.title)
 def test_each_target_stands_beside_what_was_found(target: Target) -> None:
     """As `python -m benchmarks.targets --write` puts it there: no figure is written by hand."""
-    streams, cancellation = (
-        json.loads((RESULTS / name).read_text()) for name in ("latest.json", "cancellation.json")
-    )
+    assert target.row(written()) in PERFORMANCE.read_text()
 
-    assert target.row(streams, cancellation) in PAGE.read_text()
+
+def test_the_instructions_of_a_request_are_those_that_were_counted() -> None:
+    """As `python -m benchmarks.instructions --write` puts them there."""
+    found = place("requests").search(PERFORMANCE.read_text())
+
+    assert found is not None
+    assert found[0] == f"{found[1]}\n{table(written()['requests'])}\n{found[2]}"
