@@ -1,12 +1,12 @@
-"""The process in which `benchmarks.instructions` counts: one small app, behind each middleware.
+"""Process in which `benchmarks.instructions` counts: one small app, behind each middleware.
 
     valgrind --tool=callgrind --callgrind-out-file=FOLDER/%p python -m benchmarks.counted
 
-Each count is made in a fork of the same process, so that start-up and imports are the same in all
-of them. Prints, as JSON, the process ids of the two counts of each rival: `REQUESTS` requests, and
-twice as many. So the difference of the two has nothing in it but requests.
+Each rival serves `REQUESTS` requests in a fork of this process, and twice as many in another fork.
+Start-up and imports are the same in both, so the difference of the two counts is the cost of
+`REQUESTS` requests. Prints the ids of these processes as JSON.
 
-This module imports little, because callgrind makes an import about fifty times slower.
+This module imports little, because callgrind makes imports about fifty times slower.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HEADERS: Final = [
     (b"content-type", b"application/json"),
     (b"content-length", str(len(BODY)).encode()),
 ]
-"""Headers of each request. `origin` and `accept-encoding` give CORS and GZip something to do."""
+"""Headers of each request. CORS and GZip do nothing without `origin` and `accept-encoding`."""
 
 
 # A server that does nothing.
@@ -85,7 +85,7 @@ async def hello(request: Request) -> JSONResponse:
 
 
 async def echo(request: Request) -> JSONResponse:
-    """Read the request's body, as FastAPI does for a parameter that is a model."""
+    """Read the body of the request, as FastAPI does for a parameter that is a model."""
     return JSONResponse(await request.json())
 
 
@@ -109,7 +109,7 @@ class EmptyDispatch(BaseHTTPMiddleware):
 class Rival(NamedTuple):
     title: str
     app: Callable[[], ASGIApp]
-    """Makes the app, behind the middleware."""
+    """Returns the app behind the middleware."""
 
 
 RIVALS: Final[Mapping[str, Rival]] = {
@@ -141,7 +141,7 @@ METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "GET": tuple(RIVALS),
     "POST": ("none", "ours", "cors"),
 }
-"""What is counted: the rivals of each method. An app reads the body of a POST, and only of that."""
+"""Rivals of each method. The app reads the body of a POST, and no body of a GET."""
 
 
 # The counting.
@@ -192,7 +192,7 @@ def in_fork(rival: str, method: str, times: int) -> int:
 
 
 def main() -> None:
-    gc.disable()  # a collection comes in one count, and not in the other
+    gc.disable()  # a collection would be in one count, and not in the other
     processes = {
         method: {
             rival: [in_fork(rival, method, times) for times in (REQUESTS, 2 * REQUESTS)]

@@ -1,11 +1,11 @@
-"""Instructions that a middleware adds to one request that does not stream, counted by valgrind.
+"""Count the instructions that a middleware adds to a request that does not stream.
 
-    python -m benchmarks.instructions            # only to the screen: a minute
-    python -m benchmarks.instructions --write    # into benchmarks/results and docs/performance.md
+    python -m benchmarks.instructions            # print the table: a minute
+    python -m benchmarks.instructions --write    # into the results and docs/performance.md, too
 
-The app is a small one of Starlette's, the server does nothing (`benchmarks.counted` has both). The
-count is that of callgrind: every instruction of the process, but not the kernel's. Two runs differ
-by less than 0.2 %, whatever else the machine does. Needs valgrind (Debian's package `valgrind`).
+`benchmarks.counted` has the app, a small one of Starlette's, and a server that does nothing.
+Valgrind's callgrind counts the instructions of the process. The kernel's are not among them. Two
+runs differ by less than 0.2 %, whatever else the machine does. Debian has valgrind as a package.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any, Final
 from .counted import REQUESTS, RIVALS
 from .report import PERFORMANCE, RESULTS, about, insert, write_json
 
-PATIENCE: Final = 600.0
-"""Seconds after which a count that has not ended is an error."""
+TIMEOUT: Final = 600.0
+"""Seconds after which counting has failed."""
 
 FOUND: Final = RESULTS / "requests.json"
 
@@ -53,7 +53,7 @@ def count() -> Counts:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         ).stdout
         return {
             method: compared({rival: per_request(folder, pids) for rival, pids in by_rival.items()})
@@ -62,7 +62,7 @@ def count() -> Counts:
 
 
 def per_request(folder: str, pids: tuple[int, int]) -> float:
-    """Return the instructions of one request, from a count of some and a count of twice as many."""
+    """Return the instructions of one request, from the two counts of a rival."""
     some, twice = (total((Path(folder) / str(pid)).read_text()) for pid in pids)
     return (twice - some) / REQUESTS
 

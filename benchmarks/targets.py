@@ -1,9 +1,9 @@
-"""What the package has to reach, and what the benchmarks have found.
+"""Compare what the benchmarks have found with what the package has to reach.
 
-    python -m benchmarks.targets            # from the results that are there
+    python -m benchmarks.targets            # print the table
     python -m benchmarks.targets --write    # into docs/performance.md, too
 
-Reads the results that the other benchmarks have written. Only `token.cancelled` is timed here.
+The figures come from the results of the other benchmarks. Only `token.cancelled` is timed here.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any, Final, NamedTuple, cast
 from sse_batching import CancellationToken
 
 from .report import PERFORMANCE, RESULTS, Spread, insert, spread
-from .works import MIDDLEWARE
+from .workloads import MIDDLEWARE
 
 Results = Mapping[str, Any]
-"""What the benchmarks have written, by the name of the file."""
+"""Results of the benchmarks, by name of their file."""
 
 FILES: Final = ("latest", "cancellation", "requests", "merging")
 
 
 class Target(NamedTuple):
-    """A figure, what it has to be at most, and what it should be."""
+    """Figure, with the most that it may be, and the goal."""
 
     title: str
     unit: str
     must: float
     goal: float
     found: Callable[[Results], Spread]
-    """Takes the figure from the results. Raises `KeyError` where it has not been measured."""
+    """Returns the figure from the results. Raises `KeyError` if the figure was not measured."""
 
     def row(self, results: Results) -> str:
         must, goal = f"{self.must:g}{self.unit}", f"{self.goal:g}{self.unit}"
@@ -53,15 +53,15 @@ class Target(NamedTuple):
         return "yes" if found["median"] <= self.must else "no"
 
 
-def of_work(work: str, figure: str) -> Callable[[Results], Spread]:
+def of_workload(workload: str, figure: str) -> Callable[[Results], Spread]:
     def found(results: Results) -> Spread:
-        return cast("Spread", results["latest"]["summary"][work][MIDDLEWARE][figure])
+        return cast("Spread", results["latest"]["summary"][workload][MIDDLEWARE][figure])
 
     return found
 
 
 def of_a_request(results: Results) -> Spread:
-    """Return the share of what Starlette's `CORSMiddleware` adds. It is the same in every run."""
+    """Return the share of what `CORSMiddleware` adds, which is the same in every run."""
     share = results["requests"]["counts"]["GET"]["ours"]["of_cors"]
     return {"median": share, "least": share, "most": share}
 
@@ -90,21 +90,21 @@ TARGETS: Final = [
         "",
         0.20,
         0.10,
-        of_work("flat", "delivery_ratio"),
+        of_workload("flat", "delivery_ratio"),
     ),
     Target(
         "100 streams of 100 events/s: delivery, of *simplest*",
         "",
         1.20,
         1.0,
-        of_work("100x100", "simplest_ratio"),
+        of_workload("100x100", "simplest_ratio"),
     ),
     Target(
         "500 streams of 50 events/s: delivery, of *simplest*",
         "",
         1.15,
         1.0,
-        of_work("500x50", "simplest_ratio"),
+        of_workload("500x50", "simplest_ratio"),
     ),
     Target(
         "a request that does not stream: instructions added, of what `CORSMiddleware` adds",
@@ -113,20 +113,20 @@ TARGETS: Final = [
         0.25,
         of_a_request,
     ),
-    Target("first chunk: added delay", " ms", 0.3, 0.1, of_work("first", "first_ms_added")),
+    Target("first chunk: added delay", " ms", 0.3, 0.1, of_workload("first", "first_ms_added")),
     Target(
         "first text, 5 ms behind a chunk without text: delay, of *bare*",
         "",
         2.0,
         1.5,
-        of_work("first-text", "text_ratio"),
+        of_workload("first-text", "text_ratio"),
     ),
     Target(
         "500 streams of 50 events/s, `max_delay` 50 ms: delay, 99th percentile",
         " ms",
         60,
         53,
-        of_work("500x50", "delay_p99_ms"),
+        of_workload("500x50", "delay_p99_ms"),
     ),
     Target(
         "client gone to token cancelled, 1,000 streams: 99th percentile",
@@ -140,7 +140,7 @@ TARGETS: Final = [
         " KiB",
         8,
         4,
-        of_work("memory", "memory_kib_added"),
+        of_workload("memory", "memory_kib_added"),
     ),
     Target("`token.cancelled`", " ns", 50, 25, of_a_token),
     Target("merging: one more delta, of the slowest format", " µs", 3, 1.5, of_merging),
@@ -148,7 +148,7 @@ TARGETS: Final = [
 
 
 def written() -> dict[str, Any]:
-    """Return the results that are there."""
+    """Return the results that have been written."""
     paths = {name: RESULTS / f"{name}.json" for name in FILES}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
