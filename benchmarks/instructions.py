@@ -4,8 +4,9 @@
     python -m benchmarks.instructions --write    # into the results and docs/performance.md, too
 
 `benchmarks.counted` has the app, a small one of Starlette's, and a server that does nothing.
-Valgrind's callgrind counts the instructions of the process. The kernel's are not among them. Two
-runs differ by less than 0.2 %, whatever else the machine does. Debian has valgrind as a package.
+Valgrind's callgrind counts the instructions of the process. The kernel's are not among them. The
+counts are the same in every run, whatever else the machine does. With another folder or environment
+they move by less than 1 %. Debian has valgrind as a package.
 """
 
 from __future__ import annotations
