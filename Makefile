@@ -38,6 +38,8 @@ bench: $(READY)  ## all that is measured: three quarters of an hour, on a machin
 	-$(BIN)/python -m benchmarks.merging  # needs recorded streams
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.cancellation
+	$(BIN)/python -m benchmarks.instructions --write  # needs valgrind
+	$(BIN)/python -m benchmarks.targets --write
 
 bench-quick: $(READY)  ## one short round
 	$(BIN)/python -m benchmarks --quick --output build/bench

@@ -1,9 +1,9 @@
-"""Server CPU, writes, delays and memory: this package and what one would use in its place.
+"""Measure CPU time, writes, delays and memory of servers, with this package and with its rivals.
 
     python -m benchmarks            # nine rounds, about half an hour
     python -m benchmarks --quick    # one short round, about a minute
 
-The servers have one core to themselves and the client another, where there are two.
+On a machine with two cores, the servers run on the first and the client on the second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import uvloop
 from . import plots, report
 from .apps import OPTIONAL, RIVALS
 from .run import run
-from .works import FULL, QUICK, WORKS
+from .workloads import FULL, QUICK, WORKLOADS
 
 
 def main() -> None:
@@ -26,16 +26,21 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--rounds", type=int, help="how many; 9")
-    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK")
+    parser.add_argument("--rounds", type=int, help="number of rounds; 9")
     parser.add_argument(
-        "--rivals", nargs="+", choices=[*RIVALS, *OPTIONAL], help="in place of those of each work"
+        "--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD"
     )
-    parser.add_argument("--output", type=Path, default=report.RESULTS, help="a folder")
+    parser.add_argument(
+        "--rivals",
+        nargs="+",
+        choices=[*RIVALS, *OPTIONAL],
+        help="in place of the rivals of each workload",
+    )
+    parser.add_argument("--output", type=Path, default=report.RESULTS, help="folder of the results")
     options = parser.parse_args()
     rounds = options.rounds or (1 if options.quick else 9)
     effort = QUICK if options.quick else FULL
-    measured = uvloop.run(run(options.works, options.rivals, rounds, effort))
+    measured = uvloop.run(run(options.workloads, options.rivals, rounds, effort))
     results = report.results(measured, effort)
     options.output.mkdir(parents=True, exist_ok=True)
     report.write_json(options.output / "latest.json", results)

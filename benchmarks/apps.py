@@ -1,8 +1,14 @@
-"""The same app once for each rival, for `uvicorn --factory benchmarks.apps:NAME`.
+"""The app that is measured, once for each rival: `uvicorn --factory benchmarks.apps:NAME`.
 
-`/stream?count=&rate=&phase=`: so many events, so many a second, the first so many seconds after
-`/go`; with no phase at once. Rate 0 is flat out: what a producer does that never awaits anything.
-`/hello`: a request that does not stream. `/stats`: see `meter`.
+`/stream` streams events. The query says how:
+
+- `count`: number of events;
+- `rate`: events a second; 0 is flat out, as a producer does that never awaits anything;
+- `phase`: seconds from `/go` to the first event; 0 does not wait for `/go`;
+- `lead`: seconds from the first event to the second. The others follow at `rate`. LLM streams begin
+  like that: a chunk that has a role and no text, and the first text a few milliseconds later.
+
+`/hello` answers a request that does not stream. `/stats` and `/go` are in `meter`.
 """
 
 from __future__ import annotations
@@ -10,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
 from typing import Final
 
 import anyio
@@ -27,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sse_batching import SSEBatchingMiddleware
 
 from .by_hand import BatchedByHand
+from .least import Least
 from .meter import METER, go, stats
 from .simplest import Simplest
 
@@ -42,7 +48,7 @@ CHAT: Final = (
 )
 CHAT_ID: Final = 'data: {"id":"'.ljust(EVENT_SIZE - len(CHAT % 0), "x")
 CHAT_EVENT: Final = f"{CHAT_ID}{CHAT}".encode()
-"""Of the same size. Its delta is the stamp, so the stamps of all are in what is merged."""
+"""A chat event of the same size. Its delta is the stamp, so a merged event has all the stamps."""
 
 
 METERS: Final[list[BaseRoute]] = [Route("/stats", stats), Route("/go", go)]
@@ -50,55 +56,63 @@ METERS: Final[list[BaseRoute]] = [Route("/stats", stats), Route("/go", go)]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 RIVALS: Final = {
-    "production": "the events are produced, and thrown away in front of the server",
+    "production": "the events are produced, and thrown away before they reach the server",
     "bare": "Starlette's `StreamingResponse`",
-    "by-hand": "batching written into the app: a timer task and a lock",
+    "by-hand": "batching written into the app, with a timer task and a lock",
     "sse-starlette": "the `EventSourceResponse` of sse-starlette",
     "fastapi": "FastAPI's own `EventSourceResponse`",
     "middleware": "`StreamingResponse` behind `SSEBatchingMiddleware`",
 }
 OPTIONAL: Final = {
-    "simplest": "a middleware that gathers and writes by a timer, and promises nothing",
-    "fastapi-middleware": "FastAPI's behind the middleware",
-    "sse-starlette-middleware": "that of sse-starlette behind the middleware",
-    "pass-through": "bare behind a middleware that passes all on, and does nothing",
-    "least": "bare, in a context variable, and with a look at each message: ours needs both",
-    "cancel-scope": "bare, in an anyio `CancelScope` that does nothing",
-    "merging": "Chat Completions deltas of the same size, which the middleware merges, too",
+    "simplest": "a middleware with a list and one shared timer, which promises nothing",
+    "fastapi-middleware": "FastAPI's `EventSourceResponse` behind the middleware",
+    "sse-starlette-middleware": "the `EventSourceResponse` of sse-starlette behind the middleware",
+    "pass-through": "bare, behind a middleware that passes all messages on",
+    "least": "bare, with a context variable and a look at each message: ours needs both",
+    "cancel-scope": "bare, in an unused `CancelScope` of anyio",
+    "merging": "Chat Completions deltas of the same size, which the middleware merges as well",
 }
 
 
 class Plan:
-    """When the events of a stream are due."""
+    """The times at which the events of a stream are due."""
 
-    def __init__(self, count: int, rate: float, phase: float) -> None:
+    def __init__(self, count: int, rate: float, phase: float, lead: float = 0) -> None:
         self.count = count
         self._rate = rate
         self._phase = phase
+        self._lead = lead
         self._began = 0.0
 
-    async def opening(self) -> None:
-        """Wait until the streams may begin. A stream without a phase of its own begins at once."""
+    async def wait_for_start(self) -> None:
+        """Wait until the streams may begin. A stream without a phase begins at once."""
         begins = await METER.gate() if self._phase else time.monotonic()
         self._began = begins + self._phase
 
-    async def turn(self, number: int) -> None:
-        """Wait until that event is due."""
+    async def wait_for_event(self, number: int) -> None:
+        """Wait until the event of that number is due."""
         if self._rate:
-            delay = self._began + number / self._rate - time.monotonic()
+            delay = self._began + self._due(number) - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
+
+    def _due(self, number: int) -> float:
+        """Return the seconds from the first event to the event of that number."""
+        if self._lead and number:
+            return self._lead + (number - 1) / self._rate
+        return number / self._rate
 
 
 def plan_of(request: Request) -> Plan:
     query = request.query_params
-    return Plan(int(query["count"]), float(query.get("rate", 0)), float(query.get("phase", 0)))
+    rate, phase, lead = (float(query.get(name, 0)) for name in ("rate", "phase", "lead"))
+    return Plan(int(query["count"]), rate, phase, lead)
 
 
 async def chunks(plan: Plan, event: bytes = EVENT) -> AsyncIterator[bytes]:
-    await plan.opening()
+    await plan.wait_for_start()
     for number in range(plan.count):
-        await plan.turn(number)
+        await plan.wait_for_event(number)
         yield event % METER.stamp()
 
 
@@ -114,28 +128,28 @@ def starlette(stream: Endpoint = stream) -> Starlette:
     return Starlette(routes=[Route("/stream", stream), Route("/hello", hello), *METERS])
 
 
-# The rivals.
+# The rivals. Each function makes one.
 
 
 def bare() -> ASGIApp:
-    """Starlette's StreamingResponse, and nothing else."""
+    """Return an app with Starlette's StreamingResponse, without middleware."""
     return starlette()
 
 
 def middleware() -> ASGIApp:
-    """The same with the middleware of this package."""
+    """Return the bare app behind the middleware of this package."""
     app = starlette()
     app.add_middleware(SSEBatchingMiddleware)
     return app
 
 
 def production() -> ASGIApp:
-    """The same with its events thrown away before they reach the server."""
+    """Return the bare app. Its events are thrown away before they reach the server."""
     return Discard(starlette())
 
 
 class Discard:
-    """Throws away all chunks but the last."""
+    """Middleware that throws away all chunks but the last."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -153,14 +167,14 @@ async def stream_by_hand(request: Request) -> Response:
 
 
 def by_hand() -> ASGIApp:
-    """Batching written into the app: a task with a timer, and a lock."""
+    """Return an app that batches by itself, with a timer task and a lock."""
     return starlette(stream_by_hand)
 
 
 async def dicts(plan: Plan) -> AsyncIterator[dict[str, str]]:
-    await plan.opening()
+    await plan.wait_for_start()
     for number in range(plan.count):
-        await plan.turn(number)
+        await plan.wait_for_event(number)
         yield {"data": DATA % METER.stamp()}
 
 
@@ -169,12 +183,12 @@ async def stream_sse_starlette(request: Request) -> Response:
 
 
 def sse_starlette() -> ASGIApp:
-    """The EventSourceResponse of sse-starlette."""
+    """Return an app with the EventSourceResponse of sse-starlette."""
     return starlette(stream_sse_starlette)
 
 
 class Answer(BaseModel):
-    """What FastAPI validates and writes as JSON."""
+    """Response model, which FastAPI validates and writes as JSON."""
 
     hello: str
     tokens: int
@@ -182,12 +196,12 @@ class Answer(BaseModel):
 
 
 async def stream_fastapi(
-    count: int, rate: float = 0, phase: float = 0
+    count: int, rate: float = 0, phase: float = 0, lead: float = 0
 ) -> AsyncIterator[ServerSentEvent]:
-    plan = Plan(count, rate, phase)
-    await plan.opening()
+    plan = Plan(count, rate, phase, lead)
+    await plan.wait_for_start()
     for number in range(count):
-        await plan.turn(number)
+        await plan.wait_for_event(number)
         yield ServerSentEvent(raw_data=DATA % METER.stamp())
 
 
@@ -196,18 +210,18 @@ async def hello_fastapi() -> Answer:
 
 
 def fastapi() -> FastAPI:
-    """FastAPI's own EventSourceResponse, from a generator endpoint."""
+    """Return an app with FastAPI's own EventSourceResponse, from a generator endpoint."""
     app = FastAPI(routes=METERS)
     app.get("/stream", response_class=EventSourceResponse)(stream_fastapi)
     app.get("/hello")(hello_fastapi)
     return app
 
 
-# Not rivals, but worth a comparison.
+# Not rivals. Each shows what a part of the work costs.
 
 
 def simplest() -> ASGIApp:
-    """The least that batching by a middleware can cost."""
+    """Return the bare app behind the simplest middleware that batches."""
     return Simplest(starlette())
 
 
@@ -216,28 +230,28 @@ async def stream_chat(request: Request) -> Response:
 
 
 def merging() -> ASGIApp:
-    """The middleware of this package, which merges as well."""
+    """Return an app that streams chat events, behind the middleware, which merges."""
     app = starlette(stream_chat)
     app.add_middleware(SSEBatchingMiddleware, merge="auto")
     return app
 
 
 def fastapi_middleware() -> ASGIApp:
-    """FastAPI's with the middleware."""
+    """Return the app of FastAPI behind the middleware."""
     app = fastapi()
     app.add_middleware(SSEBatchingMiddleware)
     return app
 
 
 def sse_starlette_middleware() -> ASGIApp:
-    """That of sse-starlette with the middleware."""
+    """Return the app with sse-starlette behind the middleware."""
     app = starlette(stream_sse_starlette)
     app.add_middleware(SSEBatchingMiddleware)
     return app
 
 
 def pass_through() -> ASGIApp:
-    """A middleware that does nothing: what it costs, no middleware can save."""
+    """Return the bare app behind a middleware that passes all messages on."""
     app = starlette()
 
     async def passing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -250,32 +264,12 @@ def pass_through() -> ASGIApp:
 
 
 def least() -> ASGIApp:
-    """What the contract asks for a response that does not stream: it is looked at, and whoever
-    serves the request can find out which one it is, by the scope and by the context."""
-    app = starlette()
-    current: ContextVar[Send] = ContextVar("current")
-
-    async def passing(scope: Scope, receive: Receive, send: Send) -> None:
-        def look(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                for name, value in message["headers"]:
-                    if name == b"content-type" and value == b"text/event-stream":
-                        raise NotImplementedError
-            return send(message)
-
-        before = current.set(look)
-        scope["current"] = look
-        try:
-            await app(scope, receive, look)
-        finally:
-            del scope["current"]
-            current.reset(before)
-
-    return passing
+    """Return the bare app behind a middleware that does the least that ours has to do."""
+    return Least(starlette())
 
 
 def cancel_scope() -> ASGIApp:
-    """An anyio CancelScope around the app, and nothing else."""
+    """Return the bare app in an unused CancelScope of anyio."""
     app = starlette()
 
     async def scoped(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Batching as it is written into an app by hand: a task with a timer, and a lock. Done right."""
+"""Batching as people write it into an app: a timer task and a lock, without the usual mistakes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ MAX_BATCH_BYTES: Final = 65_536
 
 
 class BatchedByHand(StreamingResponse):
-    """A StreamingResponse that writes every 50 ms.
+    """StreamingResponse that writes every 50 ms.
 
-    Bounded; a write that fails in the task ends the response; no write is cut in two at the end.
+    Its buffer is bounded. A write that fails in the timer task ends the response. The end of the
+    response does not interrupt a write.
     """
 
     async def stream_response(self, send: Send) -> None:
@@ -35,7 +36,7 @@ class BatchedByHand(StreamingResponse):
             tasks.start_soon(self._flush_regularly)
             async for chunk in self.body_iterator:
                 await self._add(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
-            async with self._lock:  # not in the middle of a write
+            async with self._lock:  # do not interrupt a write
                 tasks.cancel_scope.cancel()
         await self._flush(more_body=False)
 

@@ -1,9 +1,9 @@
-"""How soon an agent hears that its client has left, on a server that streams to a thousand.
+"""Measure how soon an agent is told that its client has left, on a server with 1,000 streams.
 
     python -m benchmarks.cancellation
 
-The clients leave one after another. Measured is from the close of the socket, in the client, to
-the callback of the token in the event loop, and to a thread that waits for its token.
+The clients leave one after another. The time runs from the close of the socket, in the client, to
+the token's callback in the event loop, and to the return of `token.wait` in a thread.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import numpy as np
 from . import report
 from .client import request
 from .plots import COLOURS, drawing
-from .server import PATIENCE, pin, raise_descriptor_limit, serving
-from .works import MIDDLEWARE, percentiles
+from .server import TIMEOUT, pin, raise_descriptor_limit, serving
+from .workloads import MIDDLEWARE, percentiles
 
 TITLES: Final = {"callback": "callback in the event loop", "thread": "thread that waits"}
 
 
 class Clients:
-    """Many clients in one thread, which read all that comes."""
+    """Many clients in one thread, which read all that the server sends."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -53,14 +53,14 @@ class Clients:
                 self._waiting.discard(key.fileobj)
 
     def read_until_all_started(self) -> None:
-        deadline = time.monotonic() + 2 * PATIENCE
+        deadline = time.monotonic() + 2 * TIMEOUT
         while self._waiting:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{len(self._waiting)} streams have not started")
             self.read(0.1)
 
     def leave(self, client: socket.socket) -> int:
-        """Close; the time just before."""
+        """Close the client's socket. Return the time just before, in nanoseconds."""
         self._selector.unregister(client)
         now = time.monotonic_ns()
         client.close()
@@ -68,8 +68,8 @@ class Clients:
 
 
 def measure(streams: int, threads: int, rate: float, pause: float) -> dict[str, list[float]]:
-    """Milliseconds until it was heard: in the event loop, and in threads."""
-    with serving("app", "benchmarks.watched") as server:
+    """Return the milliseconds until each stream was told, in the event loop and in threads."""
+    with serving("app", "benchmarks.leaving") as server:
         clients = Clients(server.port)
         opened: dict[str, socket.socket] = {}
         for number in range(streams):
@@ -80,21 +80,22 @@ def measure(streams: int, threads: int, rate: float, pause: float) -> dict[str, 
             clients.read(0.0001)
         clients.read_until_all_started()
         clients.read(1.0)
-        left = {}
+        closed = {}
         for name, client in opened.items():
-            left[name] = clients.leave(client)
+            closed[name] = clients.leave(client)
             clients.read(pause)
         time.sleep(0.5)
-        heard = httpx.get(f"http://127.0.0.1:{server.port}/heard", timeout=PATIENCE).json()
-    if len(heard["callback"]) != streams:
-        raise RuntimeError(f"only {len(heard['callback'])} of {streams} have heard")
+        told = httpx.get(f"http://127.0.0.1:{server.port}/told", timeout=TIMEOUT).json()
+    if len(told["callback"]) != streams:
+        raise RuntimeError(f"only {len(told['callback'])} of {streams} streams were told")
     return {
-        how: [(at - left[name]) / 1e6 for name, at in times.items()] for how, times in heard.items()
+        how: [(at - closed[name]) / 1e6 for name, at in times.items()]
+        for how, times in told.items()
     }
 
 
 def summary(rounds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    """Of the percentiles of each round: the median, the least, the most."""
+    """Return the spread of the percentiles over the rounds."""
     found: dict[str, Any] = {}
     for how in TITLES:
         each = [percentiles(values[how]) for values in rounds]
@@ -114,7 +115,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def draw(rounds: Sequence[Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Which share of the agents have heard after how many milliseconds."""
+    """Draw the share of the streams that were told, over the milliseconds."""
     with drawing(path, 1, (5.2, 2.8)) as (axis,):
         for how, colour in (("callback", COLOURS[MIDDLEWARE]), ("thread", COLOURS["bare"])):
             values = np.sort(np.concatenate([np.array(values[how]) for values in rounds]))
@@ -124,7 +125,7 @@ def draw(rounds: Sequence[Mapping[str, Sequence[float]]], path: Path) -> None:
         axis.xaxis.set_major_formatter("{x:g}")
         axis.grid()
         axis.set_xlabel("ms from the close of the socket")
-        axis.set_ylabel("% have heard")
+        axis.set_ylabel("% of the streams told")
         axis.legend(loc="lower right")
 
 
@@ -134,10 +135,14 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=50, help="streams with a thread as well")
-    parser.add_argument("--rate", type=float, default=10, help="events a second, of each stream")
-    parser.add_argument("--pause", type=float, default=0.005, help="seconds between two that leave")
-    parser.add_argument("--output", type=Path, default=report.RESULTS, help="a folder")
+    parser.add_argument(
+        "--threads", type=int, default=50, help="streams that have a thread as well"
+    )
+    parser.add_argument("--rate", type=float, default=10, help="events a second on each stream")
+    parser.add_argument(
+        "--pause", type=float, default=0.005, help="seconds from one client that leaves to the next"
+    )
+    parser.add_argument("--output", type=Path, default=report.RESULTS, help="folder of the results")
     options = parser.parse_args()
     raise_descriptor_limit()
     pin(1)

@@ -1,4 +1,4 @@
-"""The load: many streams read in one process. It only takes down what comes, and when."""
+"""Client that reads many streams in one process, and records what arrives, and when."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ import numpy as np
 import numpy.typing as npt
 
 from .meter import Stats
-from .server import PATIENCE
+from .server import TIMEOUT
 
-AT_ONCE: Final = 200
-"""Connections that are opened at a time: fewer than a server lets wait."""
+CONNECTIONS_AT_A_TIME: Final = 200
+"""Connections that are opened at a time, which is less than the backlog of a server."""
 
 STAMP_SIZE: Final = 20
 EVENT: Final = re.compile(rb'"((?:\d{20})+)"[^\r\n]*(?:\r\n\r\n|\n\n)')
-"""An event from its stamp to its end. A merged one has the stamps of all that are in it."""
+"""Matches an event from its stamp to its end. A merged event has the stamps of all its deltas."""
 
 Times = npt.NDArray[np.int64]
 
 
 def request(path: str, **query: object) -> bytes:
-    """A request as it goes over the wire."""
+    """Return a request as it goes over the wire."""
     search = "&".join(f"{name}={value}" for name, value in query.items())
     return f"GET {path}?{search} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 class Stream(asyncio.Protocol):
-    """One connection with one response that streams."""
+    """Connection that reads one streamed response at a time."""
 
     def __init__(self, request: bytes, *, keep: bool = True) -> None:
         self.reads: list[tuple[int, bytes]] = []
-        """What came, and when. With `keep=False` only the first."""
-        self.asked = 0
+        """Data that arrived, and when. With `keep=False`, only the first read."""
+        self.requested_at = 0
         self.started = asyncio.get_running_loop().create_future()
         self.ended = asyncio.get_running_loop().create_future()
         self._request = request
@@ -51,18 +51,18 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.ask()
+        self.send_request()
 
-    def ask(self) -> None:
+    def send_request(self) -> None:
         assert self._transport is not None  # connected
-        self.asked = time.monotonic_ns()
+        self.requested_at = time.monotonic_ns()
         self._transport.write(self._request)
 
-    def ask_again(self) -> None:
-        """The same request, on the same connection."""
+    def repeat_request(self) -> None:
+        """Send the same request again, on the same connection."""
         self.reads = []
         self.ended = asyncio.get_running_loop().create_future()
-        self.ask()
+        self.send_request()
 
     def data_received(self, data: bytes) -> None:
         if self._keep or not self.reads:
@@ -86,12 +86,12 @@ class Stream(asyncio.Protocol):
 async def streaming(
     port: int, requests: Sequence[bytes], *, keep: bool = True
 ) -> AsyncIterator[list[Stream]]:
-    """Streams that have been asked for; at the end the clients leave."""
+    """Open the streams, and close their connections at the end."""
     streams = [Stream(each, keep=keep) for each in requests]
     try:
-        for first in range(0, len(streams), AT_ONCE):
-            group = streams[first : first + AT_ONCE]
-            async with asyncio.timeout(PATIENCE):
+        for first in range(0, len(streams), CONNECTIONS_AT_A_TIME):
+            group = streams[first : first + CONNECTIONS_AT_A_TIME]
+            async with asyncio.timeout(TIMEOUT):
                 await asyncio.gather(*(stream.connect(port) for stream in group))
         yield streams
     finally:
@@ -100,24 +100,24 @@ async def streaming(
 
 
 async def all_started(streams: Iterable[Stream]) -> None:
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout(2 * TIMEOUT):
         for stream in streams:
             await stream.started
 
 
 async def all_ended(streams: Iterable[Stream]) -> None:
-    async with asyncio.timeout(4 * PATIENCE):
+    async with asyncio.timeout(4 * TIMEOUT):
         for stream in streams:
             await stream.ended
 
 
 async def get(port: int, path: str, **query: object) -> Any:
-    """The JSON that a server answers."""
+    """Return the JSON that a server answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = request(path, **query)
     writer.write(head[:-2] + b"Connection: close\r\n\r\n")
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             answer = await reader.read()
     finally:
         writer.close()
@@ -125,25 +125,26 @@ async def get(port: int, path: str, **query: object) -> Any:
 
 
 async def get_stats(port: int, **query: object) -> Stats:
-    """The figures of a server. `watch=1`: from here on it looks at its loop."""
+    """Return the figures of a server. `watch=1` begins to measure the latency of its event loop."""
     return cast("Stats", await get(port, "/stats", **query))
 
 
 class Arrivals(NamedTuple):
-    """When things came, in nanoseconds of the monotonic clock."""
+    """Times of a response, in nanoseconds of the monotonic clock."""
 
     stamps: Times
     """When each event was produced."""
     events: Times
-    """When the last byte of each was read. Events that are merged are read together."""
+    """When the last byte of each event was read. Merged events are read together."""
     chunks: Times
-    """The same for HTTP chunks: one for each write of the app or the middleware."""
+    """When each HTTP chunk was read. A write of the app or the middleware is one HTTP chunk."""
     reads: Times
+    """When each read of the client returned."""
     sizes: Times
     """Bytes of each read."""
 
     def between(self, begin: int, end: int) -> Arrivals:
-        """What was read in that time."""
+        """Return what was read in that time."""
 
         def within(times: Times) -> npt.NDArray[np.bool_]:
             return (times >= begin) & (times < end)
@@ -159,7 +160,7 @@ class Arrivals(NamedTuple):
 
 
 def arrivals(streams: Iterable[Stream]) -> Arrivals:
-    """What came on all of them together."""
+    """Return what arrived on all the streams together."""
     each = [arrivals_of(stream.reads) for stream in streams]
     return Arrivals(*(np.concatenate(columns) for columns in zip(*each, strict=True)))
 
@@ -177,7 +178,7 @@ def arrivals_of(reads: Sequence[tuple[int, bytes]]) -> Arrivals:
     event_ends, stamps = np.array(found, dtype=np.int64).reshape(-1, 2).T
 
     def when(offsets: Times) -> Times:
-        """When so many bytes had been read."""
+        """Return when that number of bytes had been read."""
         return times[np.searchsorted(ends, offsets)]
 
     chunks = np.array(list(chunk_ends(raw)), dtype=np.int64)
@@ -185,7 +186,7 @@ def arrivals_of(reads: Sequence[tuple[int, bytes]]) -> Arrivals:
 
 
 def chunk_ends(raw: bytes) -> Iterable[int]:
-    """Where the HTTP chunks of a response end; the last, which is empty, is none."""
+    """Yield where the HTTP chunks of a response end. The empty last chunk is not counted."""
     position = raw.find(b"\r\n\r\n") + 4
     while (line := raw.find(b"\r\n", position)) > 0:
         size = int(raw[position:line], 16)

@@ -1,16 +1,16 @@
-"""What the hot paths cost, counted and not timed: the same on every machine, today and tomorrow.
+"""Count what the hot paths cost. Counts, unlike times, are the same on every machine.
 
-    python -m benchmarks.guard            # compare with what is written in guard.json
-    python -m benchmarks.guard --write    # write down what they cost now
+    python -m benchmarks.guard            # compare with the counts in guard.json
+    python -m benchmarks.guard --write    # write the present counts into guard.json
 
-A fixed script runs with the middleware and without it, on a server that does nothing and a clock
-that is turned by hand. What the middleware adds is counted:
+A fixed script runs with the middleware and without it, on a server that does nothing, with a manual
+clock. The difference of the two is what the middleware adds:
 
-- `bytecodes`: instructions of the interpreter, in the package and in all that it has called;
+- `bytecodes`: instructions of the interpreter, in the package and in all that the package calls;
 - `calls`: calls of functions written in C, which bytecodes do not show;
 - `bytes`: memory of an open stream.
 
-The numbers depend on the version of Python, so there are some for each.
+The counts depend on the version of Python, so guard.json has counts for each version.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ WRITTEN: Final = Path(__file__).with_name("guard.json")
 VERSION: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 TOLERANCE: Final = 0.02
-"""The counts themselves are exact. What bytecodes do in C takes longer than they do, so a tenth of
-the time can hide in less than a tenth of them."""
+"""Largest relative change that is accepted. The counts are exact. But the C code behind bytecodes
+takes most of the time, so less than a tenth of the bytecodes can be a tenth of the time."""
 
 CHUNKS: Final = 10_000
 CHUNKS_PER_WRITE: Final = 5
@@ -53,13 +53,13 @@ EVENT: Final = b"data: " + b"x" * 182 + b"\n\n"
 
 
 async def never() -> Message:
-    """The `receive` of a client that stays."""
+    """Wait as `receive` does while the client stays."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError("not reached")
 
 
 async def ignore(message: Message) -> None:
-    """The `send` of a server that takes everything at once."""
+    """Take a message as the `send` of a server does that never waits."""
 
 
 def scope() -> Scope:
@@ -94,7 +94,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def chat(scope: Scope, receive: Receive, send: Send) -> None:
-    """A token every 10 ms."""
+    """Send a token every 10 ms."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, ManualClockLoop)
     await send(start(b"text/event-stream"))
@@ -119,7 +119,7 @@ async def brief(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def idle(scope: Scope, receive: Receive, send: Send) -> None:
-    """It has sent one token, and thinks."""
+    """Send one token, and wait."""
     await send(start(b"text/event-stream"))
     await send(body(EVENT, more=True))
     await never()
@@ -131,7 +131,7 @@ SCRIPT: Final[dict[str, tuple[ASGIApp, int, int]]] = {
     "request": (hello, REQUESTS, REQUESTS),
     "stream, from beginning to end": (brief, STREAMS, STREAMS),
 }
-"""What is counted: the app, how often it is called, and by how much the count is divided."""
+"""What is counted: the app, the number of calls, and the divisor of the count."""
 
 
 # The counting.
@@ -174,7 +174,7 @@ def bytecodes(app: ASGIApp, times: int) -> int:
 
 
 def trace_bytecodes(instruction: Callable[[], None]) -> None:
-    """As above, with the means of Python 3.11; they count wrong in 3.12."""
+    """Call `instruction` for each bytecode, with `sys.settrace`. It counts wrong on Python 3.12."""
 
     def each(frame: FrameType, event: str, argument: object) -> Any:
         if event == "opcode":
@@ -206,14 +206,14 @@ def calls(app: ASGIApp, times: int) -> int:
 
 
 def memory(app: ASGIApp) -> int:
-    """Bytes in use for streams that are open."""
+    """Return the bytes in use for streams that are open."""
 
     async def serve() -> None:
         await app(scope(), never, ignore)
 
     async def opened(streams: int) -> list[asyncio.Task[None]]:
         tasks = [asyncio.create_task(serve()) for _ in range(streams)]
-        for _ in range(10):  # more turns of the loop than any of them needs
+        for _ in range(10):  # more loop iterations than any stream needs
             await asyncio.sleep(0)
         gc.collect()
         return tasks
@@ -234,8 +234,8 @@ def memory(app: ASGIApp) -> int:
 
 
 def measure() -> dict[str, Costs]:
-    """What the middleware adds to each part of the script."""
-    gc.disable()  # it comes at its own times
+    """Return what the middleware adds to each part of the script."""
+    gc.disable()  # a collection would be counted with whatever runs at the time
     costs: dict[str, Costs] = {}
     for name, (app, times, divisor) in SCRIPT.items():
         batched = SSEBatchingMiddleware(app)
@@ -250,7 +250,7 @@ def measure() -> dict[str, Costs]:
 
 
 def measure_apart() -> dict[str, Costs]:
-    """The same in a process of its own, which nothing has warmed up, traced or patched."""
+    """Return the counts of a new process, in which nothing is warmed up, traced or patched."""
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     command = [sys.executable, "-m", "benchmarks.guard", "--print"]
     output = subprocess.run(
@@ -261,13 +261,13 @@ def measure_apart() -> dict[str, Costs]:
 
 
 def written() -> dict[str, dict[str, Costs]]:
-    """What is written down, by version of Python."""
+    """Return the counts in guard.json, by version of Python."""
     found: dict[str, dict[str, Costs]] = json.loads(WRITTEN.read_text())
     return found
 
 
 def differences(costs: dict[str, Costs], expected: dict[str, Costs]) -> list[str]:
-    """Where they differ by more than the tolerance, for people."""
+    """Return a line for each count that differs by more than the tolerance."""
     return [
         f"{name}: {now:g} {what}, {now / before - 1:+.1%} against {before:g}"
         for name, counts in expected.items()

@@ -1,11 +1,11 @@
-"""What merging saves of recorded streams, and what it costs.
+"""Measure what merging saves in recorded streams, and what it costs.
 
     python -m benchmarks.merging            # into benchmarks/results
     python -m benchmarks.merging --write    # into docs/merging.md, too
 
 The streams are in ../shared/streams beside the repository, or in the folder that the environment
-variable `SSE_BATCHING_STREAMS` names. Their timing was not recorded: the events come at 80 a second
-on a clock that nobody waits for, and are taken when the middleware would take them.
+variable `SSE_BATCHING_STREAMS` names. Their timing was not recorded. Here, 80 events arrive in a
+second of a simulated clock, and a batch is taken when the middleware would take it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import csv
 import gc
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,36 +26,35 @@ from sse_batching._buffer import Buffer
 from sse_batching._merging import Format, Merger
 from sse_batching._sse import EventSplitter, LineSplitter, Splitter, read_event, read_line
 
-from .report import RESULTS, about, significant, write_json
-from .works import BARE
+from .report import RESULTS, about, insert, significant, write_json
+from .workloads import BARE
 
 ROOT: Final = Path(__file__).parents[1]
 STREAMS: Final = Path(os.environ.get("SSE_BATCHING_STREAMS", ROOT.parent / "shared" / "streams"))
 FOUND: Final = RESULTS / "merging.json"
 PAGE: Final = ROOT / "docs" / "merging.md"
-PLACE: Final = re.compile(r"(<!-- merging -->\n).*?(<!-- end of merging -->)", re.DOTALL)
-NEW_PAGE: Final = "# Merging\n\n<!-- merging -->\n<!-- end of merging -->\n"
 
 RATE: Final = 80
 """Events a second."""
 MAX_DELAY: Final = 0.05
 MAX_BATCH_BYTES: Final = 65_536
 MAX_DELAY_IN_EVENTS: Final = round(MAX_DELAY * RATE)
-"""The clock here counts events, so that no time is rounded: one comes at 0, the next at 1."""
+"""The simulated clock counts events, so that no time is rounded: the first event arrives at 0, the
+second at 1."""
 
 BEST_OF: Final = 9
 LONG_RUN: Final = 20
-"""So many deltas in a row show what one more of them costs."""
+"""Length of a run of deltas that is long enough to show what one more delta costs."""
 
 
 class Kind(NamedTuple):
-    """A row of the table."""
+    """Kind of streams, which is a row of the table."""
 
     title: str
     format: str
-    """What the index of the streams calls it."""
+    """Name of the format in the index of the streams."""
     notes: str = ""
-    """What its notes have to say."""
+    """Text that the notes in the index must contain."""
     formats: tuple[Format, ...] = formats.auto
 
 
@@ -82,17 +80,17 @@ KINDS: Final = (
 
 
 class Recording(NamedTuple):
-    """A stream, as the chunks that an app would send."""
+    """Stream, as the chunks that an app would send."""
 
     chunks: list[bytes]
     lines: bool
-    """Whether it consists of lines, and not of events."""
+    """True if the stream consists of lines, and not of events."""
 
     def merger(self, formats: tuple[Format, ...]) -> Merger:
         return Merger(formats, max_event_bytes=MAX_BATCH_BYTES, lines=self.lines)
 
     def events(self, content: bytes) -> int:
-        """How many events there are in some of its bytes."""
+        """Return the number of events in these bytes."""
         read = read_line if self.lines else read_event
         return sum(read(block) is not None for block in blocks(content, self.lines))
 
@@ -119,11 +117,11 @@ def recordings(kind: Kind) -> list[Recording]:
     return found
 
 
-# What it saves.
+# What merging saves.
 
 
 def writes(chunks: Sequence[bytes], merger: Merger | None) -> Iterator[bytes]:
-    """What the middleware would write."""
+    """Yield the writes that the middleware would make."""
     buffer = Buffer(MAX_DELAY_IN_EVENTS, MAX_BATCH_BYTES, merger)
 
     def take(now: float) -> bytes:
@@ -142,7 +140,7 @@ def writes(chunks: Sequence[bytes], merger: Merger | None) -> Iterator[bytes]:
 
 
 def saved(kind: Kind, streams: Sequence[Recording]) -> dict[str, Any]:
-    """Events, bytes and writes, each batched only and then merged too."""
+    """Return the events, bytes and writes: each without merging, and with it."""
     found: dict[str, Any] = {name: [0, 0] for name in ("events", "bytes", "writes")}
     for stream in streams:
         for way, merger in enumerate((None, stream.merger(kind.formats))):
@@ -154,11 +152,11 @@ def saved(kind: Kind, streams: Sequence[Recording]) -> dict[str, Any]:
     return {"streams": len(streams), **found}
 
 
-# What it costs.
+# What merging costs.
 
 
 def longest_run(stream: Recording, formats: tuple[Format, ...]) -> range:
-    """Where the most deltas follow each other of which any two become one."""
+    """Return the longest run of chunks in which each two neighbours merge into one event."""
     longest = run = range(1, 1)
     for at in range(1, len(stream.chunks)):
         joined = len(run) > 0 and are_merged(stream, at - 1, formats)
@@ -168,7 +166,7 @@ def longest_run(stream: Recording, formats: tuple[Format, ...]) -> range:
 
 
 def are_merged(stream: Recording, at: int, formats: tuple[Format, ...]) -> bool:
-    """Whether the chunk there and the next become one event, in a stream that has begun."""
+    """Return True if a chunk merges with the next chunk, in a stream that has begun."""
     chunks = [stream.chunks[0], *stream.chunks[at : at + 2]]
     merger = stream.merger(formats)
     for chunk in chunks:
@@ -177,7 +175,10 @@ def are_merged(stream: Recording, at: int, formats: tuple[Format, ...]) -> bool:
 
 
 def seconds(stream: Recording, first: int, end: int, formats: tuple[Format, ...]) -> float:
-    """Of CPU for these of its chunks, after those before; the fastest of several times."""
+    """Return the seconds of CPU for some chunks of a stream: the fastest of several runs.
+
+    The chunks before `first` are added before the clock starts.
+    """
     batches = [
         stream.chunks[at : min(at + MAX_DELAY_IN_EVENTS, end)]
         for at in range(first, end, MAX_DELAY_IN_EVENTS)
@@ -186,14 +187,17 @@ def seconds(stream: Recording, first: int, end: int, formats: tuple[Format, ...]
     for _ in range(BEST_OF):
         merger = stream.merger(formats) if formats else None
         buffer = Buffer(MAX_DELAY_IN_EVENTS, MAX_BATCH_BYTES, merger)
-        add, take, sent = buffer.add, buffer.take, buffer.sent
+        buffer.set_fast_path(is_open=True)
+        add_nowait, take, sent = buffer.add_nowait, buffer.take, buffer.sent
         for chunk in stream.chunks[:first]:
-            add(chunk, 0)
+            buffer.add(chunk, 0)
         take(0)
+        sent()
         began = time.process_time()
         for batch in batches:
             for chunk in batch:
-                add(chunk, 0)
+                if not add_nowait(chunk, 0):  # a batch that is too large for the fast path
+                    buffer.add(chunk, 0)
             take(0)
             sent()
         found.append(time.process_time() - began)
@@ -201,7 +205,7 @@ def seconds(stream: Recording, first: int, end: int, formats: tuple[Format, ...]
 
 
 def cost(kind: Kind, streams: Sequence[Recording]) -> dict[str, float]:
-    """Microseconds an event: batched only, merged too, and one more delta of a long run."""
+    """Return the microseconds of an event without merging, with it, and of one more delta."""
     whole = [(stream, 0, len(stream.chunks)) for stream in streams]
     runs = [(stream, longest_run(stream, kind.formats)) for stream in streams]
     long = [(stream, run.start + 1, run.stop) for stream, run in runs if len(run) > LONG_RUN]
@@ -219,7 +223,7 @@ def cost(kind: Kind, streams: Sequence[Recording]) -> dict[str, float]:
 
 
 def write_cost() -> dict[str, Any]:
-    """Of one event in a write of its own, from the last `python -m benchmarks`."""
+    """Return what an event costs in a write of its own, from the last `python -m benchmarks`."""
     latest = json.loads((RESULTS / "latest.json").read_text())
     return {
         "when": latest["when"],
@@ -228,7 +232,7 @@ def write_cost() -> dict[str, Any]:
 
 
 def measure() -> dict[str, Any]:
-    gc.disable()  # it comes at its own times
+    gc.disable()  # a collection would be measured with whatever runs at the time
     found: dict[str, Any] = {}
     for kind in KINDS:
         if streams := recordings(kind):
@@ -250,7 +254,7 @@ def change(before: int, after: int) -> str:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """What it saves."""
+    """Return the table of what merging saves."""
     body = [
         [title, str(it["streams"]), change(*it["events"]), change(*it["bytes"])]
         for title, it in results["kinds"].items()
@@ -272,7 +276,7 @@ def cost_table(results: Mapping[str, Any]) -> str:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Both tables, and what their columns mean."""
+    """Return both tables, and the meaning of their columns."""
     packages = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     made, write = results["machine"], results["write"]
     return f"""\
@@ -280,31 +284,24 @@ Measured on {results["when"]}: {made["processor"]}, {made["cores"]} cores, {made
 {packages}. `python -m benchmarks.merging`.
 
 Recorded streams, {results["rate"]} events a second, `max_delay` {results["max_delay"]:g} s. \
-Before and after, batched in both cases; bytes are those of the bodies.
+Before and after merging; both are batched. The bytes are those of the bodies.
 
 {table(results)}
-In process, the fastest of {BEST_OF} times, with a batch every {MAX_DELAY_IN_EVENTS} events:
+In process, without a server; the fastest of {BEST_OF} runs, with a batch every \
+{MAX_DELAY_IN_EVENTS} events:
 
 {cost_table(results)}
-- *batched*: into the buffer and out again, without merging.
-- *merged*: the same with merging; whole streams, so with all that is learned and not merged.
-- *one more delta*: the same, in runs of more than {LONG_RUN} deltas of one kind, but the first of
-  them.
-- *writes*: batched, and merged too. What is no delta goes out at once then, and does not wait.
+- *batched*: an event goes into the buffer and out again, without merging.
+- *merged*: the same with merging, in whole streams. This includes learning each kind of delta, \
+and events that are not merged.
+- *one more delta*: the same with merging, in runs of more than {LONG_RUN} deltas of one kind, \
+without the first delta of a run.
+- *writes*: without merging, and with it. With merging, an event that is not a delta goes out \
+immediately.
 
-For comparison: to send an event in a write of its own takes {write["us"]:.2f} µs (delivery of \
-*bare*, flat out; [latest.md](latest.md) of {write["when"]}). Batching alone saves that already.
+For comparison: sending an event in a write of its own takes {write["us"]:.2f} µs (delivery of \
+*bare*, flat out; [latest.md](latest.md) of {write["when"]}). Batching alone saves that, too.
 """
-
-
-def insert(table: str) -> None:
-    """Put the table into its place on the page, which is made if there is none."""
-    page = PAGE.read_text() if PAGE.exists() else NEW_PAGE
-    if not PLACE.search(page):
-        sys.exit(
-            f"{PAGE.name} has no place for the table: <!-- merging --> to <!-- end of merging -->"
-        )
-    PAGE.write_text(PLACE.sub(lambda place: f"{place[1]}\n{table}\n{place[2]}", page))
 
 
 def main() -> None:
@@ -323,7 +320,7 @@ def main() -> None:
     (RESULTS / "merging.md").write_text(markdown(results))
     print(markdown(results))
     if options.write:
-        insert(table(results))
+        insert(PAGE, "merging", table(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a server measures of itself: events produced, CPU, memory, how late its event loop is."""
+"""Measure events, CPU time, memory and latency of the event loop, in the server's process."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 TICK: Final = 0.01
-"""Seconds from one look at the event loop to the next."""
+"""Seconds between two ticks of the timer that measures how late the event loop is."""
 
 
 class Stats(TypedDict):
-    """The answer of `/stats`."""
+    """Answer of `/stats`."""
 
     cpu_ns: int
-    """CPU time of the process, all threads, user and system."""
+    """CPU time of all threads of the process, user and system."""
     wall_ns: int
     produced: int
     rss: int
-    """Bytes of memory in use."""
+    """Bytes of resident memory."""
     write_calls: int
-    """System calls that write; 0 where the system does not count them."""
+    """System calls that write, or 0 where the system does not count them."""
     stall_p99: float
-    """How late the loop was to a tick, in seconds, since the watch began."""
+    """Seconds by which the event loop was late for a tick, since `watch=1`."""
     stall_max: float
 
 
 class Meter:
-    """Counts and times of this process. To look at the loop costs CPU: only if asked for."""
+    """Counts and times of this process.
+
+    The latency of the event loop is measured only between `watch=1` and `watch=0`, because that
+    costs CPU time.
+    """
 
     def __init__(self) -> None:
         self.produced = 0
@@ -42,24 +46,24 @@ class Meter:
         self._gate: asyncio.Future[float] | None = None
 
     async def gate(self) -> float:
-        """Wait for `go`. The time at which it came."""
+        """Wait for `go`. Return the time at which it was called."""
         if self._gate is None:
             self._gate = asyncio.get_running_loop().create_future()
         return await asyncio.shield(self._gate)
 
     def go(self) -> None:
-        """Let all begin that wait."""
+        """Start all streams that wait at the gate."""
         if self._gate is not None:
             self._gate.set_result(time.monotonic())
             self._gate = None
 
     def stamp(self) -> int:
-        """The time at which an event is produced."""
+        """Count an event. Return the time at which it is produced."""
         self.produced += 1
         return time.monotonic_ns()
 
     def watch(self, on: bool) -> None:
-        """Begin to look at the loop, anew, or end it."""
+        """Begin to measure the latency of the event loop, or end it."""
         self._late = []
         if self._timer is not None:
             self._timer.cancel()
@@ -94,7 +98,7 @@ METER: Final = Meter()
 
 
 async def stats(request: Request) -> JSONResponse:
-    """The figures so far; then `?watch=1` begins to look at the loop, and `?watch=0` ends it."""
+    """Answer the figures. Then `watch=1` begins to measure the latency, and `watch=0` ends it."""
     answer = METER.stats()
     if "watch" in request.query_params:
         METER.watch(request.query_params["watch"] == "1")
@@ -102,6 +106,6 @@ async def stats(request: Request) -> JSONResponse:
 
 
 async def go(request: Request) -> JSONResponse:
-    """All streams that wait begin."""
+    """Start all streams that wait at the gate."""
     METER.go()
     return JSONResponse({})

@@ -1,4 +1,4 @@
-"""Plots as SVG, readable on a light page and on a dark one."""
+"""Draw the plots as SVG that is readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .apps import RIVALS
-from .works import MIDDLEWARE, PRODUCTION, WORKS
+from .workloads import MIDDLEWARE, PRODUCTION, WORKLOADS
 
 INK: Final = "#80868d"
-"""A grey with enough contrast on white and on black alike."""
+"""Grey with enough contrast on white and on black."""
 
 COLOURS: Final = {
     "production": "#80868d",
@@ -28,7 +28,7 @@ COLOURS: Final = {
 }
 
 STYLE: Final[dict[Any, Any]] = {
-    "svg.hashsalt": "benchmarks",  # the same file for the same figures
+    "svg.hashsalt": "benchmarks",  # the same figures make the same file
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans", "sans-serif"],
@@ -50,7 +50,7 @@ STYLE: Final[dict[Any, Any]] = {
 
 @contextmanager
 def drawing(path: Path, columns: int, size: tuple[float, float]) -> Iterator[list[Axes]]:
-    """A figure with so many plots side by side, which is then written."""
+    """Make a figure with that number of plots side by side, and write it at the end."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, columns, figsize=size, squeeze=False)
         yield list(axes[0])
@@ -64,25 +64,29 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw(results: Mapping[str, Any], folder: Path, suffix: str = ".svg") -> None:
-    """The plots of the rounds."""
+    """Draw the plots of the rounds."""
     summary = results["summary"]
-    cost = [work for work in ("flat", "100x100", "500x50", "1000x20") if work in summary]
-    delayed = [work for work in cost if work != "flat"]
-    if any("delivery_us" in figures for work in cost for figures in summary[work].values()):
+    cost = [
+        workload for workload in ("flat", "100x100", "500x50", "1000x20") if workload in summary
+    ]
+    delayed = [workload for workload in cost if workload != "flat"]
+    if any("delivery_us" in figures for workload in cost for figures in summary[workload].values()):
         bars(summary, cost, "delivery_us", folder / f"cost{suffix}", "delivery: µs CPU an event")
     if delayed:
         delays(summary, delayed, folder / f"delay{suffix}")
 
 
 def bars(
-    summary: Mapping[str, Any], works: Sequence[str], figure: str, path: Path, label: str
+    summary: Mapping[str, Any], workloads: Sequence[str], figure: str, path: Path, label: str
 ) -> None:
-    """One figure of all rivals, by work: the median, and a line from the least to the most."""
+    """Draw one figure of all rivals, by workload: the median, and a line from least to most."""
     names = [name for name in RIVALS if name != PRODUCTION]
-    with drawing(path, len(works), (2.6 * len(works) + 0.9, 2.5)) as axes:
-        for axis, work in zip(axes, works, strict=True):
-            present = [name for name in reversed(names) if figure in summary[work].get(name, {})]
-            values = [summary[work][name][figure] for name in present]
+    with drawing(path, len(workloads), (2.6 * len(workloads) + 0.9, 2.5)) as axes:
+        for axis, workload in zip(axes, workloads, strict=True):
+            present = [
+                name for name in reversed(names) if figure in summary[workload].get(name, {})
+            ]
+            values = [summary[workload][name][figure] for name in present]
             medians = [value["median"] for value in values]
             below = [value["median"] - value["least"] for value in values]
             above = [value["most"] - value["median"] for value in values]
@@ -103,7 +107,7 @@ def bars(
                     va="center",
                     weight=weight,
                 )
-            axis.set_title(WORKS[work].title)
+            axis.set_title(WORKLOADS[workload].title)
             axis.set_xlim(0, 1.18 * max(value["most"] for value in values))
             axis.set_xlabel(label)
             axis.tick_params(axis="y", length=0)
@@ -111,14 +115,14 @@ def bars(
                 axis.set_yticklabels([])
 
 
-def delays(summary: Mapping[str, Any], works: Sequence[str], path: Path) -> None:
-    """From the median to the 99th percentile of the delays, by work and rival."""
+def delays(summary: Mapping[str, Any], workloads: Sequence[str], path: Path) -> None:
+    """Draw the delays by workload and rival, from the median to the 99th percentile."""
     names = [name for name in reversed(RIVALS) if name != PRODUCTION]
-    with drawing(path, len(works), (2.6 * len(works) + 0.9, 2.5)) as axes:
-        for axis, work in zip(axes, works, strict=True):
-            present = [name for name in names if "delay_p50_ms" in summary[work].get(name, {})]
+    with drawing(path, len(workloads), (2.6 * len(workloads) + 0.9, 2.5)) as axes:
+        for axis, workload in zip(axes, workloads, strict=True):
+            present = [name for name in names if "delay_p50_ms" in summary[workload].get(name, {})]
             for row, name in enumerate(present):
-                figures = summary[work][name]
+                figures = summary[workload][name]
                 p50 = figures["delay_p50_ms"]["median"]
                 p99 = figures["delay_p99_ms"]["median"]
                 axis.plot([p50, p99], [row, row], color=COLOURS[name], linewidth=5, alpha=0.5)
@@ -129,6 +133,6 @@ def delays(summary: Mapping[str, Any], works: Sequence[str], path: Path) -> None
             axis.set_yticks(range(len(present)), present if axis is axes[0] else [])
             axis.set_ylim(-0.6, len(present) - 0.4)
             axis.tick_params(axis="y", length=0)
-            axis.set_title(WORKS[work].title)
+            axis.set_title(WORKLOADS[workload].title)
             axis.set_xlabel("delay in ms, p50 to p99")
             axis.xaxis.set_major_formatter("{x:g}")

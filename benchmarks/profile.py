@@ -1,9 +1,9 @@
-"""Where the time goes: in process, by function, and on the server by library.
+"""Measure where the time goes: in process, by function, and by library on the server.
 
     python -m benchmarks.profile            # into benchmarks/results/profile.md
-    python -m benchmarks.profile --print    # only to the screen: to compare another version
+    python -m benchmarks.profile --print    # print only, to compare with another version
 
-The last part needs Linux's `perf`; it is left out, and says so, where there is none.
+The last part needs Linux's `perf`. Without it, a line in the output says that it is missing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .guard import (
 )
 from .report import RESULTS
 from .server import Server, raise_descriptor_limit, serving
-from .works import BARE, FULL, MIDDLEWARE, PRODUCTION, paced
+from .workloads import BARE, FULL, MIDDLEWARE, PRODUCTION, paced
 
 PACKAGE: Final = str(Path(sse_batching.__file__).parent)
 BEST_OF: Final = 30
@@ -58,7 +58,7 @@ async def never() -> Any:
 
 
 def fastest(app: ASGIApp, times: int, divisor: int) -> float:
-    """Microseconds of CPU, of the fastest of many runs."""
+    """Return the microseconds of CPU of the fastest of many runs."""
 
     async def measure() -> float:
         found = []
@@ -118,7 +118,7 @@ def by_function() -> Iterator[str]:
 
 
 def shares(report: str) -> dict[str, float]:
-    """Of each kind of library, from what `perf report` prints."""
+    """Return the share of each kind of library, from the output of `perf report`."""
     found = dict.fromkeys(LIBRARIES, 0.0)
     for percent, library in re.findall(r"^\s+([\d.]+)%\s+(\S+)", report, re.MULTILINE):
         for kind, pattern in LIBRARIES.items():
@@ -128,15 +128,15 @@ def shares(report: str) -> dict[str, float]:
 
 
 async def profiled(server: Server, folder: str) -> tuple[float, dict[str, float]]:
-    """Microseconds of CPU for an event; and the shares, while it runs."""
+    """Return the microseconds of CPU for an event, and the share of each kind of library."""
     data = f"{folder}/{server.name}"
     command = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-o", data]
-    work = asyncio.create_task(paced(server, STREAMS, RATE, FULL._replace(seconds=8.0)))
-    await asyncio.sleep(2.5)  # until all of them stream
+    load = asyncio.create_task(paced(server, STREAMS, RATE, FULL._replace(seconds=8.0)))
+    await asyncio.sleep(2.5)  # until all streams have begun
     record = await asyncio.create_subprocess_exec(
         *command, "-p", str(server.pid), "--", "sleep", "5"
     )
-    figures = await work
+    figures = await load
     await record.wait()
     read = ["perf", "report", "-i", data, "--no-children", "--sort", "dso", "--stdio"]
     report = (await anyio.run_process(read)).stdout.decode()
@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--print", action="store_true")
+    parser.add_argument("--print", action="store_true", help="do not write the results")
     options = parser.parse_args()
     parts = ["\n".join(part()) for part in (in_process, by_function, by_library)]
     page = "\n\n".join(parts) + "\n"

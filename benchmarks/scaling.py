@@ -1,4 +1,4 @@
-"""What an event costs as streams get more, and as events get more; and what idle streams cost.
+"""Measure what an event costs with more streams and with more events, and what idle streams cost.
 
 python -m benchmarks.scaling            # three rounds, about a quarter of an hour
 python -m benchmarks.scaling --quick    # one short round
@@ -21,18 +21,20 @@ from .client import all_ended, all_started, get, get_stats, request, streaming
 from .meter import Stats
 from .plots import COLOURS, drawing
 from .server import Server, pin, raise_descriptor_limit, serving
-from .works import BARE, MIDDLEWARE, PRODUCTION, WARM_UP
+from .workloads import BARE, MIDDLEWARE, PRODUCTION, WARM_UP
 
 RIVALS: Final = (PRODUCTION, BARE, MIDDLEWARE)
 
 FLAT_EVENTS: Final = 400
-"""Of each stream that runs flat out; its end is among what they cost."""
+"""Events of each stream that runs flat out. The end of the stream is part of their cost."""
 
 SLOW: Final = 4.0
-"""Events a second of each stream, where there are many."""
+"""Events a second on each stream, where the number of streams varies."""
 
 
 class Effort(NamedTuple):
+    """How long, and with how many streams, everything is measured."""
+
     seconds: float
     streams: Sequence[int]
     rates: Sequence[float]
@@ -45,7 +47,7 @@ FULL: Final = Effort(
 QUICK: Final = Effort(0.5, (1, 50, 500, 5000), (2, 20, 200), 2000)
 
 Points = dict[str, float]
-"""Microseconds of CPU for an event, by the number of streams or the rate."""
+"""Microseconds of CPU for an event, by number of streams or by rate."""
 
 
 def used(before: Stats, after: Stats) -> int:
@@ -53,7 +55,10 @@ def used(before: Stats, after: Stats) -> int:
 
 
 async def flat(server: Server, streams: int) -> float:
-    """All begin at once, when all are open. What the looking itself costs is taken off."""
+    """Return the microseconds of an event. The streams begin together, once all are open.
+
+    The cost of reading the statistics is subtracted.
+    """
     requests = [request("/stream", count=FLAT_EVENTS, phase=0.001)] * streams
     async with streaming(server.port, requests, keep=False) as opened:
         await all_started(opened)
@@ -66,7 +71,7 @@ async def flat(server: Server, streams: int) -> float:
 
 
 async def paced(server: Server, streams: int, rate: float, seconds: float) -> float:
-    """What the server uses while the same streams are open and idle is taken off."""
+    """Return the microseconds of an event. The cost of the same streams when idle is subtracted."""
     settling = 1 / rate + WARM_UP
     count = int((settling + seconds + 0.3) * rate) + 1
     requests = [
@@ -75,33 +80,33 @@ async def paced(server: Server, streams: int, rate: float, seconds: float) -> fl
     ]
     async with streaming(server.port, requests, keep=False) as opened:
         await all_started(opened)
-        idle = await over(server, seconds)
+        idle = await figures_around(server, seconds)
         await get(server.port, "/go")
         await asyncio.sleep(settling)
-        busy = await over(server, seconds)
+        busy = await figures_around(server, seconds)
         await all_ended(opened)
     produced = busy[1]["produced"] - busy[0]["produced"]
     return (used(*busy) - used(*idle)) / max(1, produced) / 1000
 
 
-async def over(server: Server, seconds: float) -> tuple[Stats, Stats]:
-    """The figures before and after."""
+async def figures_around(server: Server, seconds: float) -> tuple[Stats, Stats]:
+    """Return the figures before these seconds, and after them."""
     before = await get_stats(server.port)
     await asyncio.sleep(seconds)
     return before, await get_stats(server.port)
 
 
 async def idle(name: str, streams: int, seconds: float) -> dict[str, float]:
-    """CPU and memory of streams that have sent an event and now wait. On a fresh server."""
+    """Return the CPU and memory of streams that have sent an event and wait, on a new server."""
     with serving(name) as server:
         requests = [request("/stream", count=2, rate=0.001)] * streams
         async with streaming(server.port, requests[:1], keep=False) as one:
             await all_started(one)
-            alone = await over(server, seconds)
+            alone = await figures_around(server, seconds)
             async with streaming(server.port, requests, keep=False) as opened:
                 await all_started(opened)
                 await asyncio.sleep(1.0)
-                full = await over(server, seconds)
+                full = await figures_around(server, seconds)
     grown = full[1]["rss"] - alone[1]["rss"]
     return {
         "streams": streams,
@@ -116,7 +121,7 @@ async def one_round(effort: Effort) -> dict[str, Any]:
     for name in RIVALS:
         print(name, flush=True)
         with serving(name) as server:
-            await flat(server, 50)  # to warm up
+            await flat(server, 50)  # warm up
             done["flat"][name] = {str(n): await flat(server, n) for n in effort.streams}
             done["slow"][name] = {
                 str(n): await paced(server, n, SLOW, effort.seconds) for n in effort.streams
@@ -130,7 +135,7 @@ async def one_round(effort: Effort) -> dict[str, Any]:
 
 
 def summary(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rounds as one: the median, the least, the most."""
+    """Return the spread of each figure over the rounds."""
     return {
         part: {
             name: {
@@ -182,7 +187,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
 
 
 def lines(axis: Axes, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """One for each rival, and what the rounds differed by."""
+    """Draw a line for each rival, and an area from the least to the most of the rounds."""
     for name, points in found.items():
         where = [float(point) for point in points]
         medians = [value["median"] for value in points.values()]
@@ -212,8 +217,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--rounds", type=int, help="how many; 3")
-    parser.add_argument("--output", type=Path, default=report.RESULTS, help="a folder")
+    parser.add_argument("--rounds", type=int, help="number of rounds; 3")
+    parser.add_argument("--output", type=Path, default=report.RESULTS, help="folder of the results")
     options = parser.parse_args()
     effort = QUICK if options.quick else FULL
     rounds = uvloop.run(run(options.rounds or (1 if options.quick else 3), effort))

@@ -1,4 +1,4 @@
-"""Servers to measure, each in a process of its own, all of them on one core."""
+"""Start the servers that are measured: each in a process of its own, and all on one core."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-PATIENCE: Final = 30.0
-"""Seconds after which a wait for a server gives up."""
+TIMEOUT: Final = 30.0
+"""Seconds after which waiting for a server has failed."""
 
 CORES: Final = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 
 
 class Server(NamedTuple):
-    """One that is running."""
+    """Server that is running."""
 
     name: str
     port: int
@@ -26,13 +26,13 @@ class Server(NamedTuple):
 
 
 def pin(core: int) -> None:
-    """Keep this process, and those that it starts, on its first core or its second."""
+    """Keep this process, and the processes that it starts, on the first core or the second."""
     if sys.platform == "linux" and len(CORES) > 1:
         os.sched_setaffinity(0, {CORES[core]})
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process, and those that it starts, open as many files as they may."""
+    """Let this process, and the processes that it starts, open as many files as is allowed."""
     import resource  # not on Windows
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -42,7 +42,7 @@ def raise_descriptor_limit() -> int:
 
 @contextmanager
 def serving(name: str, module: str = "benchmarks.apps") -> Iterator[Server]:
-    """Serve an app as its users do: uvicorn, with httptools and uvloop."""
+    """Serve an app with uvicorn, httptools and uvloop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     app = f"{module}:{name.replace('-', '_')}"
@@ -58,13 +58,13 @@ def serving(name: str, module: str = "benchmarks.apps") -> Iterator[Server]:
         process.terminate()
         try:
             process.wait(2.0)
-        except subprocess.TimeoutExpired:  # it waits for streams that nobody has ended
+        except subprocess.TimeoutExpired:  # it waits for streams that are still open
             process.kill()
             process.wait()
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()

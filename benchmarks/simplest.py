@@ -1,7 +1,8 @@
-"""Batching by a middleware that promises nothing: the least that it can cost, on this machine.
+"""The simplest middleware that batches, which is the floor for what batching costs in a middleware.
 
-A list, and one timer for all streams, which writes. Nothing is bounded, no failure reaches anybody,
-nothing is cleaned up, nobody can ask for anything, and it would break on most servers but uvicorn.
+Each stream has a list, and all streams share one timer, which writes. The middleware promises
+nothing: buffers are not bounded, failed writes are not reported, nothing is cleaned up, there is no
+token. It breaks on most servers other than uvicorn.
 """
 
 from __future__ import annotations
@@ -16,36 +17,36 @@ from .by_hand import MAX_BATCH_BYTES, MAX_DELAY
 
 
 class Simplest:
-    """The middleware."""
+    """Middleware that batches."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.timers = Timers()
+        self.queue = TimerQueue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            send = Gathered(send, self.timers).send
+            send = BatchedResponse(send, self.queue).send
         await self.app(scope, receive, send)
 
 
-class Timers:
-    """One timer of the event loop for all streams."""
+class TimerQueue:
+    """Streams that wait for one timer of the event loop."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Gathered, float] = {}
-        self._rings_at = 0.0
+        self._waiting: dict[BatchedResponse, float] = {}
+        self._due_at = 0.0
 
-    def add(self, stream: Gathered, deadline: float) -> None:
+    def add(self, stream: BatchedResponse, deadline: float) -> None:
         if not self._waiting:
             self._arm(deadline)
         self._waiting[stream] = deadline
 
     def _arm(self, deadline: float) -> None:
-        self._rings_at = deadline
-        asyncio.get_running_loop().call_at(deadline, self._ring)
+        self._due_at = deadline
+        asyncio.get_running_loop().call_at(deadline, self._run)
 
-    def _ring(self) -> None:
-        now = max(asyncio.get_running_loop().time(), self._rings_at)  # it rings a moment early
+    def _run(self) -> None:
+        now = max(asyncio.get_running_loop().time(), self._due_at)  # the loop calls a moment early
         due = [stream for stream, deadline in self._waiting.items() if deadline <= now]
         for stream in due:
             del self._waiting[stream]
@@ -55,14 +56,14 @@ class Timers:
             stream.write()
 
 
-class Gathered:
-    """One response."""
+class BatchedResponse:
+    """One response, and its buffer."""
 
-    __slots__ = ("_chunks", "_send", "_size", "_streaming", "_time", "_timers")
+    __slots__ = ("_chunks", "_queue", "_send", "_size", "_streaming", "_time")
 
-    def __init__(self, send: Send, timers: Timers) -> None:
+    def __init__(self, send: Send, queue: TimerQueue) -> None:
         self._send = send
-        self._timers = timers
+        self._queue = queue
         self._time = asyncio.get_running_loop().time
         self._streaming = False
         self._chunks: list[bytes] = []
@@ -72,7 +73,7 @@ class Gathered:
         if self._streaming and message["more_body"]:
             body = message["body"]
             if not self._chunks:
-                self._timers.add(self, self._time() + MAX_DELAY)
+                self._queue.add(self, self._time() + MAX_DELAY)
             self._chunks.append(body)
             self._size += len(body)
             if self._size >= MAX_BATCH_BYTES:
@@ -91,7 +92,7 @@ class Gathered:
         return {"type": "http.response.body", "body": body, "more_body": True}
 
     def write(self) -> None:
-        """The timer has rung."""
+        """Write the batch. The timer calls this."""
         if not self._chunks:
             return
         batch = self._batch()
@@ -100,9 +101,9 @@ class Gathered:
             writing.send(None)
         except StopIteration:
             return
-        writing.close()  # uvicorn waits before it writes: nothing is out
+        writing.close()  # uvicorn waited before it wrote: nothing was sent
         self._chunks = [batch["body"]]
-        self._timers.add(self, self._time() + MAX_DELAY)
+        self._queue.add(self, self._time() + MAX_DELAY)
 
 
 def is_event_stream(message: Message) -> bool:

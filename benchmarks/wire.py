@@ -1,4 +1,4 @@
-"""Prints what goes over the wire for one second of an answer, without the middleware and with it.
+"""Print what goes over the wire in one second of an answer, without the middleware and with it.
 
 python -m benchmarks.wire
 """
@@ -46,7 +46,7 @@ def app(*, batched: bool) -> Starlette:
 
 @contextmanager
 def serving(app: Starlette) -> Iterator[int]:
-    """The port on which the app is served meanwhile."""
+    """Serve the app, and yield its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -60,7 +60,7 @@ def serving(app: Starlette) -> Iterator[int]:
 
 
 def chunks(port: int) -> Iterator[tuple[float, bytes]]:
-    """The HTTP chunks of the response: when each came (seconds), and what is in it."""
+    """Yield the HTTP chunks of the response: when each arrived, in seconds, and its content."""
     connection = h11.Connection(h11.CLIENT)
     with socket.create_connection(("127.0.0.1", port)) as client:
         request = h11.Request(method="GET", target="/chat", headers=[("Host", "localhost")])
@@ -80,7 +80,7 @@ def chunks(port: int) -> Iterator[tuple[float, bytes]]:
 def main() -> None:
     for batched in (False, True):
         with serving(app(batched=batched)) as port:
-            next(chunks(port))  # the first request of a server is slower than all others
+            next(chunks(port))  # warm up: the first request of a server is the slowest
             taken = list(chunks(port))
         size = sum(len(chunk) for _, chunk in taken)
         print(

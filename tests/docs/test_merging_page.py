@@ -6,7 +6,8 @@ import json
 import re
 from typing import Final
 
-from benchmarks.merging import FOUND, PAGE, PLACE, table
+from benchmarks.merging import FOUND, PAGE, table
+from benchmarks.report import place
 from sse_batching import formats
 from sse_batching._merging import Merger
 from tests.support.apps import Emit, streaming
@@ -17,10 +18,10 @@ CODE: Final = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTA
 
 def test_the_table_is_what_was_found() -> None:
     """As `python -m benchmarks.merging --write` puts it there: no figure is written by hand."""
-    place = PLACE.search(TEXT)
+    found = place("merging").search(TEXT)
 
-    assert place is not None
-    assert place[0] == f"{place[1]}\n{table(json.loads(FOUND.read_text()))}\n{place[2]}"
+    assert found is not None
+    assert found[0] == f"{found[1]}\n{table(json.loads(FOUND.read_text()))}\n{found[2]}"
 
 
 async def nothing(emit: Emit) -> None:

@@ -1,4 +1,4 @@
-"""An app whose streams take down when they heard that their client has left."""
+"""App whose streams record when they are told that their client has left."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sse_batching import CancellationToken, SSEBatchingMiddleware, current_token
 from .apps import EVENT, EVENT_STREAM
 from .meter import METER
 
-heard: Final[dict[str, dict[str, int]]] = {"callback": {}, "thread": {}}
-"""By stream, when its callback was called in the event loop, and when its thread woke up."""
+told: Final[dict[str, dict[str, int]]] = {"callback": {}, "thread": {}}
+"""Nanoseconds by stream, at which its callback was called and its thread woke up."""
 
 
 def wait(token: CancellationToken, name: str) -> None:
     token.wait()
-    heard["thread"][name] = time.monotonic_ns()
+    told["thread"][name] = time.monotonic_ns()
 
 
 async def events(token: CancellationToken, rate: float, phase: float) -> AsyncIterator[bytes]:
@@ -36,10 +36,10 @@ async def events(token: CancellationToken, rate: float, phase: float) -> AsyncIt
 
 
 async def stream(request: Request) -> Response:
-    """`?name=&rate=&phase=`, and `&thread=1` for one that a thread works for as well."""
+    """Stream events. With `thread=1` in the query, a thread waits for the token, too."""
     query = request.query_params
     token, name = current_token(), query["name"]
-    token.register(lambda: heard["callback"].setdefault(name, time.monotonic_ns()))
+    token.register(lambda: told["callback"].setdefault(name, time.monotonic_ns()))
     if "thread" in query:
         threading.Thread(target=wait, args=(token, name), daemon=True).start()
     chunks = events(token, float(query["rate"]), float(query["phase"]))
@@ -47,10 +47,10 @@ async def stream(request: Request) -> Response:
 
 
 async def report(request: Request) -> JSONResponse:
-    return JSONResponse(heard)
+    return JSONResponse(told)
 
 
 def app() -> ASGIApp:
     return SSEBatchingMiddleware(
-        Starlette(routes=[Route("/stream", stream), Route("/heard", report)])
+        Starlette(routes=[Route("/stream", stream), Route("/told", report)])
     )
