@@ -1,10 +1,12 @@
-"""Runs the test suites of other packages as they are, and again with the middleware around every
-app that their test clients are given: what passes without it has to pass with it.
+"""Run the test suites of other packages without the middleware and with it, and compare.
 
     python -m tests.peers.suites
 
-Each suite comes from the package's source distribution on PyPI, in the version that is installed,
-and is kept in the virtual environment. What it tests is the package that is installed there.
+The middleware is put around every app that a test client of the suite is given. A test that passes
+without the middleware has to pass with it.
+
+Each suite comes from the source distribution on PyPI of the installed version, and is kept in the
+virtual environment. The suite tests the installed package.
 """
 
 from __future__ import annotations
@@ -29,23 +31,23 @@ from tests.peers.wrap_every_app import RUN, Outcome, Result, Run, Wrap
 
 CACHE: Final = Path(sys.prefix, "peers")
 PATIENCE: Final = 300.0
-"""Seconds after which a run of a suite is given up."""
+"""Seconds after which a run of a suite is stopped."""
 
 TEST_PATIENCE: Final = 30
-"""Seconds after which a test of a suite has failed."""
+"""Seconds after which a test of a suite fails."""
 
 AT_ONCE: Final = 2
-"""How many runs, on two cores."""
+"""The number of concurrent runs: one for each of two cores."""
 
 PLAIN: Final = "without the middleware"
-AS_IT_COMES: Final = "as it comes"
+DEFAULTS: Final = "with default options"
 ONE_BY_ONE: Final = "every response taken over, its chunks delivered one by one"
 BATCHED: Final = "every response batched"
 BATCHED_AT_ONCE: Final = "every response batched without delay, every request watched"
 
 RUNS: Final[Mapping[str, Wrap | None]] = {
     PLAIN: None,
-    AS_IT_COMES: Wrap(),
+    DEFAULTS: Wrap(),
     ONE_BY_ONE: Wrap(every_response=True, gather=False, ask=True, options={"grace_period": 0}),
     BATCHED: Wrap(every_response=True),
     BATCHED_AT_ONCE: Wrap(
@@ -59,14 +61,14 @@ class Peer(NamedTuple):
 
     name: str
     loops: tuple[str, ...]
-    """The event loops that its test clients run apps on."""
+    """The event loops that the package's test clients run apps on."""
     may_fail: Mapping[str, Mapping[str, str]]
-    """For each run: tests that may fail in it, and why that is no fault."""
+    """The tests that may fail in each run, and why such a failure is no fault."""
 
 
 RACE: Final = (
-    "the test client looks for a debug message in the same turn of the event loop as the start of "
-    "the response; Starlette's own templates send it before the start"
+    "the test client looks for a debug message in the same loop iteration as the start of the "
+    "response; Starlette's own templates send that message before the start"
 )
 TAKEN_OVER: Final = {
     "test_debug_info_in_response_extensions": RACE,
@@ -74,7 +76,7 @@ TAKEN_OVER: Final = {
 }
 GATHERED: Final = {
     **TAKEN_OVER,
-    "test_streaming_response_applies_backpressure": "expects each chunk to wait for the one before",
+    "test_streaming_response_applies_backpressure": "each chunk has to wait for the previous one",
     "test_streaming_response_copies_mutable_chunks": "expects one read to be one chunk",
     "test_streaming_response_skips_empty_and_head_bodies": "expects empty chunks to be written",
 }
@@ -85,7 +87,7 @@ PEERS: Final = (
         loops=("asyncio", "trio"),
         may_fail={
             PLAIN: {
-                "test_staticfiles_with_invalid_dir_permissions_returns_401": "root may read it all",
+                "test_staticfiles_with_invalid_dir_permissions_returns_401": "root reads anything",
             },
             ONE_BY_ONE: TAKEN_OVER,
             BATCHED: GATHERED,
@@ -93,12 +95,18 @@ PEERS: Final = (
         },
     ),
 )
-"""Not among them: sse-starlette, whose distribution has only a part of its tests, and FastAPI,
-whose suite takes some thirty packages more and three times as long."""
+"""The packages whose suites are run.
+
+Not among them are sse-starlette, whose source distribution has only some of the tests, and FastAPI,
+whose suite needs some thirty more packages and takes three times as long.
+"""
 
 
 def fetch(peer: Peer) -> Path:
-    """The directory of the peer's suite, without the package itself: the installed one is meant."""
+    """Return the directory of the peer's suite, without its copy of the package.
+
+    So the suite imports the installed package.
+    """
     release = f"{peer.name}=={version(peer.name)}"
     home = CACHE / release
     if not home.exists():
@@ -117,7 +125,7 @@ def fetch(peer: Peer) -> Path:
 
 
 def run(suite: Path, title: str) -> Result:
-    """Run a suite. What pytest prints is kept beside it."""
+    """Run a suite. The output of pytest is kept beside the suite."""
     files = suite.parent / f"{suite.name}, {title}"
     result, log = (files.with_name(f"{files.name}.{ending}") for ending in ("json", "log"))
     result.unlink(missing_ok=True)
@@ -141,14 +149,14 @@ def run(suite: Path, title: str) -> Result:
             check=False,  # the result says more than the exit code
         )
     if not result.exists():
-        raise SystemExit(f"{suite.name}, {title}: not run to its end, see {log}")
+        raise SystemExit(f"{suite.name}, {title}: the run did not finish, see {log}")
     return Result.read(result)
 
 
 def differences(plain: Mapping[str, Outcome], wrapped: Mapping[str, Outcome]) -> dict[str, str]:
-    """The tests that come out otherwise with the middleware than without it, and how.
+    """Return the tests whose outcome differs with the middleware, and both outcomes.
 
-    One that fails without it says nothing; but it must have been run.
+    A test that fails without the middleware may have any outcome with it, but has to be run.
     """
     found = {}
     for test in sorted(plain.keys() | wrapped.keys()):
@@ -159,7 +167,7 @@ def differences(plain: Mapping[str, Outcome], wrapped: Mapping[str, Outcome]) ->
 
 
 def faults(peer: Peer, title: str, plain: Result, result: Result) -> Iterator[str]:
-    """What is wrong with a run: differences, and whatever makes it no proof."""
+    """Describe each fault of a run: a difference, or a reason why the run proves nothing."""
     excused = peer.may_fail.get(title, {})
     wrap = RUNS[title]
     if "passed" not in result.outcomes.values():
@@ -180,7 +188,7 @@ def faults(peer: Peer, title: str, plain: Result, result: Result) -> Iterator[st
 
 
 def name_of(test: str) -> str:
-    """The name of its function."""
+    """Return the name of the test's function."""
     return test.partition("[")[0].rpartition("::")[2]
 
 
@@ -191,7 +199,7 @@ def summary(result: Result) -> str:
 
 
 def check(peer: Peer, results: Mapping[str, Result]) -> bool:
-    """Print what the runs of a suite came to; whether nothing is wrong with them."""
+    """Print the results of all runs of a suite. Return True if none of them has a fault."""
     good = True
     excuses: dict[str, str] = {}
     for title, result in results.items():

@@ -1,8 +1,8 @@
-"""A pytest plugin for the suites of other packages: every app that a test client is given goes
-through the middleware, and what becomes of each test is taken down.
+"""A pytest plugin that runs the test suites of other packages with the middleware.
 
-Loaded by name from this directory (`-p wrap_every_app`), because such a suite has a package `tests`
-of its own. `tests/peers/suites.py` says in the environment what to do.
+The plugin wraps every app that a test client is given, and records the outcome of each test. pytest
+loads it by name from this directory (`-p wrap_every_app`), because such a suite has its own package
+`tests`. `tests/peers/suites.py` passes a `Run` in the environment.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from sse_batching import (
 )
 
 RUN: Final = "SSE_BATCHING_PEER_RUN"
-"""The variable with the `Run`, as JSON."""
+"""The environment variable with the `Run`, as JSON."""
 
 Outcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
 
 
 @dataclass(frozen=True)
 class Wrap:
-    """How to put the middleware around an app."""
+    """How the middleware is put around an app."""
 
     options: dict[str, Any] = field(default_factory=dict)
     every_response: bool = False
-    """Batch whatever has a body, also what says nothing of its type."""
+    """Whether to batch every response with a body, also without a content type."""
     gather: bool = True
-    """Let chunks be gathered; otherwise each is delivered by itself."""
+    """Whether to buffer chunks. Otherwise each chunk is delivered alone."""
     ask: bool = False
-    """Ask for the token of every request first, so that every request is watched."""
+    """Whether to ask for the token of every request, so that every request is watched."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What to do in one run of a suite."""
+    """The settings of one run of a suite."""
 
     result: str
-    """The file to write the `Result` to."""
+    """The path of the file for the `Result`."""
     wrap: Wrap | None
-    """None: no middleware."""
+    """How to wrap apps. None: without the middleware."""
 
     @staticmethod
     def of_environment() -> Run:
@@ -69,13 +69,13 @@ class Run:
 
 @dataclass
 class Result:
-    """What one run of a suite came to."""
+    """The result of one run of a suite."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    """What pytest says of each test that failed."""
+    """The report of pytest about each failed test."""
     counts: Counter[str] = field(default_factory=Counter)
-    """How much the middleware had to do."""
+    """Counts of what the middleware did."""
 
     @staticmethod
     def read(path: Path) -> Result:
@@ -87,7 +87,7 @@ class Result:
 
 
 class Recorder:
-    """Takes down what becomes of each test."""
+    """Record the outcome of each test."""
 
     def __init__(self, result: Result, path: Path) -> None:
         self._result = result
@@ -108,7 +108,7 @@ class Recorder:
 
 
 class Wrapper:
-    """Puts the middleware around apps, and counts what it does for them."""
+    """Wrap apps in the middleware, and count what the middleware does for them."""
 
     def __init__(self, wrap: Wrap, counts: Counter[str]) -> None:
         self._wrap = wrap
@@ -124,14 +124,14 @@ class Wrapper:
         )
 
     def wrap_apps_of(self, client: type) -> None:
-        """Around every app that a client of this kind is made with."""
+        """Wrap every app that a client of this class is made with."""
         init: Callable[..., None] = vars(client)["__init__"]
 
         @functools.wraps(init)
         def wrapping_init(made: Any, *args: Any, **kwargs: Any) -> None:
             init(made, *args, **kwargs)
             made.app = self.wrap(made.app)
-            if isinstance(made, TestClient):  # `app` is for the lifespan; the rest goes this way
+            if isinstance(made, TestClient):  # `app` only gets the lifespan, not the requests
                 vars(made._transport)["app"] = made.app
 
         patch.object(client, "__init__", wrapping_init).start()
@@ -161,7 +161,7 @@ class Wrapper:
 
 
 def has_body(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
-    """In place of the policy: of whatever type the response is."""
+    """Replace the policy: return True for a response with a body, whatever its content type."""
     headers = [(b"content-type", next(iter(media_types)))]
     return _policy.is_batched(scope, {**start, "headers": headers}, media_types)
 

@@ -1,4 +1,4 @@
-"""The event loops of the properties: virtual time, and no debug mode, for the sake of speed."""
+"""The event loops of the property tests: virtual time, and no debug mode because it is slow."""
 
 from __future__ import annotations
 

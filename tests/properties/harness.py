@@ -1,7 +1,7 @@
-"""Plays a schedule through the whole middleware, on a virtual clock: the app, the server, the
-client; and writes down what happens.
+"""Play a schedule through the whole middleware and record what happens.
 
-Lean on purpose: the event loop, and the clock with it, go on from one schedule to the next.
+The app, the server and the client are simulated, on a virtual clock. All schedules of a test share
+one event loop and its clock: a loop for each schedule would be slower.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tests.properties.trace import NEVER, Call, Moment, Setting, Trace, Write
 from tests.support.apps import chunk, last, start
 
 RESET = ConnectionResetError("connection reset by peer")
-REFUSED = RuntimeError("the server takes no more of this")
+REFUSED = RuntimeError("the server refuses this message")
 
 PATIENCE = 100.0
-"""Seconds after which the client leaves, if nothing has ended the request before."""
+"""Seconds after which the client leaves, unless the request has ended before."""
 
 
 class AppError(Exception):
-    """Raised by an app."""
+    """Raised by the app of a schedule that ends with `raise`."""
 
 
 class Play:
-    """One request. `trace` has what happened when `run` has returned."""
+    """One request. `trace` is complete when `run` has returned."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -52,7 +52,7 @@ class Play:
         self._epoch = 0.0
         self._scope = anyio.CancelScope()
         self._task: asyncio.Task[Any] | None = None
-        self._hurry: float | None = None
+        self._timeout: float | None = None
         self._under_way = 0
         self._stream: Any = None
 
@@ -61,7 +61,7 @@ class Play:
         return Moment(self._clock() - self._epoch, self._tick)
 
     async def run(self) -> Trace:
-        # A whole second to begin with, so that times that are meant to be the same are the same.
+        # Begin at a whole second: otherwise rounding would make equal times differ.
         await anyio.sleep(1 + math.ceil(self._clock()) - self._clock())
         self._epoch = self._clock()
         self._server = Server(self)
@@ -78,7 +78,7 @@ class Play:
         await anyio.sleep(after)
         if kind == "leave":
             self._server.leave()
-        elif self.trace.over is NEVER and self.trace.cancelled is NEVER:
+        elif self.trace.ended is NEVER and self.trace.cancelled is NEVER:
             self.trace.cancelled = self.moment()
             if kind == "cancel" and self._task is not None:
                 self._task.cancel()
@@ -104,7 +104,7 @@ class Play:
             self.trace.cancelling = self._task.cancelling()
             self._task.uncancel()
         except Exception:  # noqa: BLE001
-            assert self.trace.error is not None  # `_watched` keeps it
+            assert self.trace.error is not None  # `_watched` has recorded the exception
         done.cancel()
 
     async def _watched(self, request: Any) -> None:
@@ -114,7 +114,7 @@ class Play:
             self.trace.error = error
             raise
         finally:
-            self.trace.over = self.moment()
+            self.trace.ended = self.moment()
 
     async def _report(self, report: StreamReport) -> None:
         self.trace.reports.append(report)
@@ -163,7 +163,7 @@ class Play:
             self.trace.raised = AppError()
             raise self.trace.raised
         if schedule.end == "last":
-            self._hurry = None
+            self._timeout = None
             await self._call("last", last(self._letters(schedule.last_size)))
             if schedule.linger:
                 await anyio.sleep(schedule.linger)
@@ -172,9 +172,9 @@ class Play:
     async def _produce(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
             if step.kind == "chunk":
-                await self._hurried("chunk", chunk(self._letters(int(step.value))))
+                await self._call_in_time("chunk", chunk(self._letters(int(step.value))))
             elif step.kind == "flush":
-                await self._hurried("flush", None)
+                await self._call_in_time("flush", None)
             elif step.kind == "pause":
                 await anyio.sleep(step.value)
             elif step.kind == "ask":
@@ -182,8 +182,8 @@ class Play:
             elif step.kind == "wait":
                 with anyio.move_on_after(step.value):
                     await self._stream.token.wait_async()
-            elif step.kind == "hurry":
-                self._hurry = step.value
+            elif step.kind == "timeout":
+                self._timeout = step.value
             else:
                 self.trace.settings.append(Setting(step.kind, step.value, self.moment()))
                 if step.kind == "delay":
@@ -191,12 +191,12 @@ class Play:
                 else:
                     self._stream.configure(enabled=bool(step.value))
 
-    async def _hurried(self, kind: str, message: Message | None) -> None:
-        hurry, self._hurry = self._hurry, None
-        if hurry is None:
+    async def _call_in_time(self, kind: str, message: Message | None) -> None:
+        timeout, self._timeout = self._timeout, None
+        if timeout is None:
             await self._call(kind, message)
         else:
-            with anyio.move_on_after(hurry):
+            with anyio.move_on_after(timeout):
                 await self._call(kind, message)
 
     async def _call(self, kind: str, message: Message | None) -> None:
@@ -208,7 +208,7 @@ class Play:
             await (self._stream.flush() if message is None else self._send(message))
             call.outcome = "returned"
         except ClientDisconnected as error:
-            call.outcome, call.error = "refused", error
+            call.outcome, call.error = "rejected", error
             if not self.schedule.stubborn:
                 raise
         except Exception as error:
@@ -222,7 +222,7 @@ class Play:
             call.ended = self.moment()
 
     def _letters(self, size: int) -> bytes:
-        """A chunk with a letter of its own; it ends an event, if there is room."""
+        """Return so many bytes of a letter not used before. If there is room, they end an event."""
         number = sum(1 for call in self.trace.calls if call.body)
         letter = bytes([33 + number if number < 25 else 36 + number])  # no colon, no line end
         return letter * (size - 2) + b"\n\n" if size > 2 else letter * size
@@ -231,12 +231,11 @@ class Play:
         token = current_token()
         trace = self.trace
         if not trace.tokens_asked:
-            token.register(lambda: self._told(token))
+            token.register(lambda: self._token_cancelled(token))
         trace.tokens_asked += 1
 
-    def _told(self, token: Any) -> None:
+    def _token_cancelled(self, token: Any) -> None:
         self.trace.cancellations.append((self.moment(), token.reason))
-        self.trace.reason, self.trace.error_of_token = token.reason, token.error
 
     async def _listen(self, receive: Receive, framework: anyio.CancelScope) -> None:
         for pause in self.schedule.reads:
@@ -255,13 +254,13 @@ class Play:
 
 
 class Server:
-    """The server's side of ASGI, and the client's."""
+    """The server's side of ASGI, with the client behind it."""
 
     def __init__(self, play: Play) -> None:
         self._play = play
         self._trace = play.trace
         self._gone = anyio.Event()
-        self._told = False
+        self._disconnect_sent = False
         self._reading = 0
         self._parts = iter(play.schedule.upload or ((0.0, 0),))
         self._part = next(self._parts, None)
@@ -309,9 +308,9 @@ class Server:
                 }
         if self._trace.left is NEVER:
             await self._gone.wait()
-        if self._told and not self._play.schedule.repeat_disconnect:
+        if self._disconnect_sent and not self._play.schedule.repeat_disconnect:
             await anyio.sleep_forever()
-        self._told = True
+        self._disconnect_sent = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -329,7 +328,7 @@ class Server:
             write.ended = play.moment()
         write.taken = True
         if write.is_last:
-            self.leave()  # as uvicorn: the end of the response is a disconnect to those who wait
+            self.leave()  # uvicorn, too, sends `http.disconnect` after the end of the response
 
     async def _transfer(self, number: int, duration: float | None) -> None:
         if duration is not None:
@@ -344,5 +343,5 @@ class Server:
 
 
 async def play(schedule: Schedule) -> Trace:
-    """What happens when this is played."""
+    """Play the schedule and return what happened."""
     return await Play(schedule).run()

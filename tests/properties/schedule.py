@@ -1,7 +1,7 @@
-"""What a generated request does, and when: the app, the client and the server.
+"""Schedules: what the app, the client and the server of a generated request do, and when.
 
-A schedule is decoded from a few bytes. So Hypothesis has one thing to draw, which it does thousands
-of times a second, and to shrink: bytes that are 0 or missing stand for the plainest choice.
+A schedule is decoded from a few bytes, which Hypothesis draws thousands of times a second. Bytes
+that are 0 or missing stand for the plainest choice, so that Hypothesis can shrink a schedule.
 """
 
 from __future__ import annotations
@@ -17,24 +17,30 @@ T = TypeVar("T")
 Test: TypeAlias = Callable[..., Any]
 
 UNIT: Final = 1 / 64
-"""All times are multiples of this: exact in binary, and often the same."""
+"""The unit of all times, in seconds. Its multiples are exact in binary, and often coincide."""
 
 DELAY: Final = 16 * UNIT
 SEND_TIMEOUT: Final = 2.0
 MOST_CHUNKS: Final = 200
-"""Of one schedule: each has a letter of its own."""
+"""The largest number of chunks in a schedule: each chunk needs its own letter."""
 
-Kind = Literal["chunk", "pause", "flush", "delay", "batching", "ask", "wait", "hurry"]
+Kind = Literal["chunk", "pause", "flush", "delay", "batching", "ask", "wait", "timeout"]
 End = Literal["last", "raise", "return"]
 FaultKind = Literal["leave", "cancel", "cancel-scope", "fail", "refuse", "stall"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a task of the app does: `chunk` (bytes), `pause` (seconds; 0: a turn of the loop),
-    `flush`, `delay` and `batching` (both by `configure`), `ask` (for the token), `wait` (for its
-    cancellation, so many seconds), `hurry` (the seconds that the next send may take, or it is
-    cancelled)."""
+    """One thing that a task of the app does.
+
+    - `chunk`: send so many bytes.
+    - `pause`: sleep so many seconds. 0: yield for one loop iteration.
+    - `flush`: await the delivery of all chunks.
+    - `delay`, `batching`: set `max_delay` or `enabled` with `configure`.
+    - `ask`: ask for the token.
+    - `wait`: wait so many seconds for the token's cancellation.
+    - `timeout`: cancel the next `send` or `flush` if it takes longer than so many seconds.
+    """
 
     kind: Kind
     value: float = 0
@@ -42,8 +48,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Fault:
-    """How the request ends early. `at`: the time, or the number of the write that fails with an
-    `OSError` (`fail`), with another error (`refuse`), or never ends (`stall`)."""
+    """How the request ends early.
+
+    - `leave`, `cancel`, `cancel-scope`: `at` is the time at which the client leaves, or the server
+      cancels the request's task or the scope around the request.
+    - `fail`, `refuse`, `stall`: `at` is the number of the write that fails with an `OSError`, fails
+      with another error, or never ends. The writes after a `fail` fail as well.
+    """
 
     kind: FaultKind
     at: float
@@ -54,26 +65,26 @@ class Schedule:
     """One request, from beginning to end."""
 
     producers: tuple[tuple[Step, ...], ...] = ()
-    """The first runs in the task of the request; if there are more, each has a task."""
+    """The steps of each task of the app. A single producer runs in the task of the request."""
     writes: tuple[float | None, ...] = (None,)
-    """How long they take, over and over. None: the server's `send` does not even suspend."""
+    """Seconds that each write takes, repeated. None: the server's `send` does not suspend."""
     end: End = "last"
     last_size: int = 0
     linger: float = 0
-    """For how long the app works on after its last message."""
+    """Seconds that the app runs on after its last message."""
     faults: tuple[Fault, ...] = ()
     asks: bool = False
     listens: bool = False
     """Whether a task of the app waits in `receive` for the disconnect."""
     stubborn: bool = False
-    """Whether the app goes on when its `send` raises `ClientDisconnected`."""
+    """Whether the app continues after its `send` has raised `ClientDisconnected`."""
     repeat_disconnect: bool = True
     upload: tuple[tuple[float, int], ...] = ()
-    """The parts of the request body: seconds after the one before, and size."""
+    """The parts of the request body: seconds since the previous part, and size in bytes."""
     reads: tuple[float, ...] = ()
-    """The pauses of the app before it reads a part; it `listens` when it has read them all."""
+    """Seconds that the app sleeps before it reads each part. After the last part it `listens`."""
     report_time: float = 0
-    """How long `on_close` takes. 0: it is a plain function."""
+    """Seconds that `on_close` takes. 0: `on_close` is not a coroutine function."""
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,7 +99,7 @@ class Schedule:
 
 
 class Choices:
-    """Takes one decision after the other out of some bytes."""
+    """Decode a sequence of decisions from bytes, one byte for each."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -111,10 +122,9 @@ SIZES: Final = (1, 3, 0, 7, 9, 10, 11, 40, 100, 101, 250)
 PAUSES: Final = tuple(n * UNIT for n in (1, 0, 4, 15, 16, 17, 32, 64))
 WRITES: Final = (None, 0.0, UNIT, 15 * UNIT, 16 * UNIT, 17 * UNIT, 1.0)
 DELAYS: Final = (DELAY, 0.0, UNIT, 1.0)
-STEPS: Final[tuple[Kind, ...]] = (
-    *("chunk", "pause", "chunk", "pause", "chunk", "pause", "chunk", "pause", "chunk", "pause"),
-    *("chunk", "pause", "flush", "delay", "batching", "ask"),
-)
+FREQUENT: Final[tuple[Kind, ...]] = ("chunk", "pause")
+RARE: Final[tuple[Kind, ...]] = ("flush", "delay", "batching", "ask")
+STEPS: Final = 6 * FREQUENT + RARE
 FAULTS: Final[tuple[FaultKind, ...]] = (
     "leave",
     "fail",
@@ -126,7 +136,7 @@ FAULTS: Final[tuple[FaultKind, ...]] = (
 
 
 class Decoder(Choices):
-    """Makes a schedule. What a property does not want (`without`) is left at its default."""
+    """Decode a schedule. The parts of it in `without` keep their defaults."""
 
     def __init__(self, data: bytes, without: frozenset[str]) -> None:
         super().__init__(data)
@@ -156,7 +166,7 @@ class Decoder(Choices):
         return options[0] if name in self._without else self.of(options)
 
     def steps(self, most: int) -> tuple[Step, ...]:
-        """Anything; or a steady stream, and then silence."""
+        """Return arbitrary steps, or a steady stream of chunks followed by a long pause."""
         if self.number(4) < 3:
             return self.some(most, self.step)
         chunk, pause = Step("chunk", self.of(SIZES)), Step("pause", self.of(PAUSES))
@@ -167,8 +177,8 @@ class Decoder(Choices):
         if kind in self._without:
             kind = "chunk"
         if kind == "chunk":
-            if "hurry" not in self._without and self.number(16) == 15:
-                return Step("hurry", self.of((0.0, UNIT, DELAY)))
+            if "timeout" not in self._without and self.number(16) == 15:
+                return Step("timeout", self.of((0.0, UNIT, DELAY)))
             return Step(kind, self.of(SIZES))
         if kind == "pause":
             return Step(kind, self.of(PAUSES))
@@ -203,12 +213,12 @@ class Decoder(Choices):
 
 LENGTH: Final = 44
 EXAMPLES: Final = int(os.environ.get("SSE_BATCHING_EXAMPLES", "0"))
-"""How many schedules each property is tried with, at random; 0: a few hundred, always the same."""
+"""The number of random schedules for each property. 0: a few hundred, the same in every run."""
 
 
 def for_any_schedule(*without: str, examples: int = 200) -> Callable[[Test], Test]:
-    """Call the test with one schedule after the other, in none of which there is what `without`
-    names (parts of a `Schedule`, kinds of a `Step` or of a `Fault`)."""
+    """Call the test with many schedules. `without` names what none of the schedules contains: parts
+    of a `Schedule`, kinds of a `Step` or of a `Fault`."""
     left_out = frozenset(without)
     schedules = st.binary(min_size=LENGTH, max_size=LENGTH).map(
         lambda data: Decoder(data, left_out).schedule()
@@ -221,7 +231,10 @@ def for_any_schedule(*without: str, examples: int = 200) -> Callable[[Test], Tes
 
 
 def tried(examples: int) -> settings:
-    """How often a property is tried: so often in `make test`, always with the same data."""
+    """Return settings with this number of examples, the same ones in every run of `make test`.
+
+    `SSE_BATCHING_EXAMPLES` in the environment sets another number of examples, and random ones.
+    """
     return settings(
         max_examples=EXAMPLES or examples,
         derandomize=not EXAMPLES,

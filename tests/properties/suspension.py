@@ -1,4 +1,4 @@
-"""Runs a request and strikes at exactly its first, second, third … suspension point."""
+"""Cancel a request, or let its client leave, at its first, second, third … suspension point."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from tests.properties.harness import Play
 from tests.properties.schedule import Schedule, Step
 from tests.properties.trace import NEVER
 
-TURNS: Final = 20
-"""In which what is left ends by itself on trio, where nobody can see a task that is cancelled."""
+LOOP_ITERATIONS: Final = 20
+"""Loop iterations that the tasks of a request get to end on trio, which does not say whether a task
+has been cancelled."""
 
 
 class Stepper:
-    """Drives a coroutine, and strikes when it suspends for the `at`th time; `woken`: when that wait
-    is over, and before the coroutine gets to know."""
+    """Drive a coroutine, and call `strike` when the coroutine suspends for the `at`th time.
+
+    With `woken`, `strike` is called when that wait has ended, before the coroutine is resumed.
+    """
 
     def __init__(self, at: int, strike: Callable[[], object], *, woken: bool = False) -> None:
         self._left = at
@@ -30,7 +33,7 @@ class Stepper:
 
     @property
     def reached(self) -> bool:
-        """Whether the coroutine got so far."""
+        """True once the coroutine has suspended `at` times."""
         return self._left <= 0
 
     @types.coroutine
@@ -55,7 +58,7 @@ class Stepper:
 
 
 class Leftovers:
-    """Tasks and timers that were not there before."""
+    """Tasks and timers that exist now and did not when this object was made."""
 
     def __init__(self) -> None:
         self._on_asyncio = not trio_runs()
@@ -68,7 +71,7 @@ class Leftovers:
         return trio.lowlevel.current_statistics().tasks_living
 
     def _timers_now(self) -> list[asyncio.TimerHandle]:
-        """Those of the loop, but for the scopes of anyio."""
+        """Return the timers of an asyncio loop, without the timers of anyio's cancel scopes."""
         if not self._on_asyncio:
             return []
         loop: Any = asyncio.get_running_loop()
@@ -79,7 +82,7 @@ class Leftovers:
         ]
 
     def found(self) -> list[str]:
-        """What there is now and was not then."""
+        """Describe each new timer, and the number of new tasks."""
         timers = [str(timer) for timer in self._timers_now() if id(timer) not in self._timers]
         more = self._count_tasks() - self._tasks
         return timers + [f"{more} tasks"] * (more > 0)
@@ -94,7 +97,11 @@ def trio_runs() -> bool:
 
 
 class StruckPlay(Play):
-    """A play in which something happens at the `at`th suspension of the request's task."""
+    """A play that strikes its request at the `at`th suspension of the request's task.
+
+    `strike` says how: the client leaves (`leave`), the scope around the request is cancelled
+    (`scope`), or its task is cancelled (`task`; `woken`: as it is about to resume).
+    """
 
     def __init__(self, schedule: Schedule, strike: str, at: int) -> None:
         super().__init__(schedule)
@@ -122,14 +129,17 @@ class StruckPlay(Play):
         finally:
             if trio_runs():
                 with anyio.CancelScope(shield=True):
-                    for _ in range(TURNS):
+                    for _ in range(LOOP_ITERATIONS):
                         await checkpoint()
             self.left_over = before.found()
 
 
 class OwnTaskStruckPlay(Play):
-    """A play in which the app's own first producer is cancelled at its `at`th suspension: by
-    the task that it is, or by a scope around it."""
+    """A play whose app cancels its own first producer at the producer's `at`th suspension.
+
+    `strike` says how: with a scope inside the app (`scope`), or with `Task.cancel` on a task that
+    runs the producer (`task`; `woken`: as the task is about to resume).
+    """
 
     def __init__(self, schedule: Schedule, strike: str, at: int) -> None:
         super().__init__(schedule)
@@ -165,6 +175,6 @@ class OwnTaskStruckPlay(Play):
             await super()._watched(request)
         finally:
             if trio_runs():
-                for _ in range(TURNS):
+                for _ in range(LOOP_ITERATIONS):
                     await checkpoint()
             self.left_over = before.found()

@@ -1,5 +1,4 @@
-"""Whatever the chunks, the timing and the writes: the bytes delivered are a prefix of the bytes
-sent, and all of them when the response completed (D1)."""
+"""The bytes delivered are a prefix of the bytes sent. A complete response has all of them (D1)."""
 
 from __future__ import annotations
 
@@ -14,23 +13,26 @@ pytestmark = pytest.mark.anyio
 
 
 def missing(trace: Trace) -> list[Call]:
-    """The chunks that were not delivered although their `send` returned. Fails unless what was
-    delivered are chunks in the order of the calls, each once and whole, and then no more."""
+    """Return the chunks that were not delivered although their `send` returned.
+
+    Fail unless the bytes delivered are whole chunks in the order of the calls, each once, and end
+    at the first lost chunk.
+    """
     rest = trace.delivered
     lost: list[Call] = []
     for call in trace.chunks:
         if rest.startswith(call.body):
-            assert not lost, "what was sent later is there, and this is not"
+            assert not lost, "a chunk was delivered, and an earlier one was not"
             rest = rest.removeprefix(call.body)
-        elif call.outcome == "returned":  # one that did not return may be there or not
+        elif call.outcome == "returned":  # otherwise the chunk may have been accepted or not
             lost.append(call)
-    assert rest == b"", "nobody has sent this, or not here"
+    assert rest == b"", "bytes were delivered that were not sent, or not in this place"
     return lost
 
 
 @for_any_schedule("refuse", examples=350)
 async def test_what_is_delivered_is_a_prefix_of_what_was_sent(schedule: Schedule) -> None:
-    """Chunks are lost at the end only, and only when the stream was cut."""
+    """Only a stream that was closed early loses chunks, and only its last ones."""
     trace = await play(schedule)
     lost = missing(trace)
     (report,) = trace.reports
@@ -40,7 +42,7 @@ async def test_what_is_delivered_is_a_prefix_of_what_was_sent(schedule: Schedule
 
 @for_any_schedule("leave", "fail", "stall", "refuse", examples=210)
 async def test_a_server_that_shuts_down_gets_all_that_was_accepted(schedule: Schedule) -> None:
-    """If its writes are quick, what the app had sent is delivered though the app is cancelled."""
+    """If writes are quick, all that the app sent is delivered although the app is cancelled."""
     trace = await play(schedule)
     lost = missing(trace)
     (report,) = trace.reports
@@ -51,8 +53,10 @@ async def test_a_server_that_shuts_down_gets_all_that_was_accepted(schedule: Sch
 
 
 async def test_a_shutdown_while_the_rest_is_written_loses_nothing() -> None:
-    """The app has ended, a write is in flight, and the server cancels: the write gets its moment,
-    as it does while the app still runs."""
+    """If the server cancels during a write after the app has ended, the write gets time to finish.
+
+    A write that is in flight while the app still runs gets the same time.
+    """
     schedule = Schedule(
         producers=((Step("chunk", 1),),),
         writes=(None, 4 * UNIT),
@@ -60,13 +64,13 @@ async def test_a_shutdown_while_the_rest_is_written_loses_nothing() -> None:
         faults=(Fault("cancel", 2 * UNIT),),
     )
     trace = await play(schedule)
-    assert trace.cancelled < trace.over
+    assert trace.cancelled < trace.ended
     assert not missing(trace)
 
 
 @for_any_schedule("refuse", examples=210)
 async def test_comments_stand_between_events_only(schedule: Schedule) -> None:
-    """A keep-alive comment follows the end of an event, or nothing at all."""
+    """A keep-alive comment comes after the end of an event, or first of all."""
     trace = await play(schedule)
     before = b""
     for write in trace.writes:
@@ -78,12 +82,12 @@ async def test_comments_stand_between_events_only(schedule: Schedule) -> None:
 
 @for_any_schedule("refuse", examples=210)
 async def test_the_report_counts_what_came_and_what_went(schedule: Schedule) -> None:
-    """Bytes in are bytes delivered and undelivered; what is recorded is their beginning."""
+    """Bytes in equal bytes delivered plus undelivered. The recorded bytes are the first of them."""
     trace = await play(schedule)
     (report,) = trace.reports
     closed_at = trace.closed_at
     sent = [write for write in trace.writes if write.is_body and write.taken]
-    if closed_at is not None:  # what ends just then may have been given up already
+    if closed_at is not None:  # a write that ends at that time may have been aborted
         sent = [write for write in sent if write.ended.time != closed_at][: report.writes]
     comments = sum(len(write.body) for write in sent if write.is_comment)
     if closed_at is None or report.writes == len(sent):

@@ -1,5 +1,8 @@
-"""Wherever in a request a cancellation lands, the client leaves or a write fails: what was
-delivered is a prefix of what was accepted, everybody is told once, and nothing is left."""
+"""A cancellation, a disconnect or a failed write at every possible place of a request.
+
+Each time, the delivered bytes are a prefix of the accepted ones, the token and the report get the
+cause once, and no task or timer is left.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from tests.properties.trace import NEVER
 pytestmark = pytest.mark.anyio
 
 MOST: Final = 500
-"""Suspension points of one scenario: it has to come to an end before."""
+"""The limit on suspension points of one scenario. A scenario that reaches it never ends."""
 
 
 def steps(*kinds: Any) -> tuple[Step, ...]:
-    """Numbers of bytes, of seconds, and names of other steps."""
+    """Make steps: an int is a chunk of so many bytes, a float a pause, a string another kind."""
     return tuple(
         kind
         if isinstance(kind, Step)
@@ -42,8 +45,8 @@ SCENARIOS: Final = {
     "streams": Schedule((steps(3, UNIT, 3, 3, 0.5, 3, 0.0, 3),), options=USUAL),
     "slow-client": Schedule((steps(3, UNIT, 3, 3, 0.5, 3, UNIT, 3),), SLOW, options=USUAL),
     "flushes": Schedule((steps(3, 3, "flush", 3, UNIT, "flush", "flush", 3),), SLOW, options=USUAL),
-    "waits-for-room": Schedule((steps(10, 10, 5, 5, 40),), SLOW, options=SMALL),
-    "several-in-line": Schedule(
+    "backpressure": Schedule((steps(10, 10, 5, 5, 40),), SLOW, options=SMALL),
+    "several-queued": Schedule(
         (steps(10, 3, "flush", 3), steps(10, UNIT, 9), steps(3, 3, "flush")), SLOW, options=SMALL
     ),
     "unbatched": Schedule((steps(Step("batching", 0), 3, UNIT, 3, 3),), SLOW, options=USUAL),
@@ -64,12 +67,14 @@ SCENARIOS: Final = {
         options=USUAL,
     ),
     "waits-for-its-token": Schedule((steps(3, 3, Step("wait", 1.0), 3),), asks=True, options=USUAL),
-    "hurries": Schedule(
-        (steps(10, Step("hurry", UNIT), 10, Step("hurry", UNIT), "flush", 3),), SLOW, options=SMALL
+    "timeouts": Schedule(
+        (steps(10, Step("timeout", UNIT), 10, Step("timeout", UNIT), "flush", 3),),
+        SLOW,
+        options=SMALL,
     ),
     "raises": Schedule((steps(3, UNIT, 3),), SLOW, end="raise", options=USUAL),
     "returns": Schedule((steps(3, UNIT, 3),), SLOW, end="return", options=USUAL),
-    "winds-up": Schedule(
+    "cleans-up": Schedule(
         (steps(3, 3, Step("wait", 9.0), 3, UNIT, 3, UNIT, 3),),
         SLOW,
         faults=(Fault("leave", 0.5),),
@@ -82,7 +87,8 @@ SCENARIOS: Final = {
 
 
 WAYS: Final = ["task", "woken", "scope"]
-"""To cancel: `asyncio.Task.cancel` as it suspends or as it is about to go on, or a scope."""
+"""Ways to cancel: `asyncio.Task.cancel` when the task suspends (`task`), `asyncio.Task.cancel` when
+the task is about to resume (`woken`), or a cancel scope (`scope`)."""
 
 
 def is_cancellation(error: BaseException | None) -> bool:
@@ -90,7 +96,7 @@ def is_cancellation(error: BaseException | None) -> bool:
 
 
 def check_once_and_in_order(play: StruckPlay | OwnTaskStruckPlay) -> None:
-    """What holds whatever happened."""
+    """Assert what holds after every kind of strike."""
     trace = play.trace
     missing(trace)
     assert play.left_over == []
@@ -102,7 +108,7 @@ def check_once_and_in_order(play: StruckPlay | OwnTaskStruckPlay) -> None:
 
 @pytest.fixture(params=WAYS)
 def strike(request: pytest.FixtureRequest, anyio_backend: Any) -> str:
-    """How to cancel. On trio there is no other way than by scope."""
+    """A way to cancel. On trio a scope is the only way."""
     return "scope" if anyio_backend[0] == "trio" else str(request.param)
 
 
@@ -114,25 +120,25 @@ def scenario(request: pytest.FixtureRequest) -> Schedule:
 async def test_a_cancellation_of_the_request_at_every_await(
     scenario: Schedule, strike: str
 ) -> None:
-    """It leaves the middleware; what the app had sent is delivered; and nothing is left."""
+    """The middleware delivers what the app sent, raises the cancellation, and leaves nothing."""
     for at in range(1, MOST):
         play = StruckPlay(scenario, strike, at)
         await play.run()
         check_once_and_in_order(play)
         if not play.stepper.reached:
             return
-        if play.struck_at is not NEVER:  # the wait was not cut short by somebody else
+        if play.struck_at is not NEVER:  # the wait was not cut short by another event
             check_cancelled(play, strike, at)
-    raise AssertionError("this never ends")
+    raise AssertionError("the scenario never ends")
 
 
 def check_cancelled(play: StruckPlay, strike: str, at: int) -> None:
     trace, struck_at = play.trace, play.struck_at
     if is_cancellation(trace.error):
         assert trace.cancelling == (0 if strike == "scope" else 1), at
-    else:  # a scope of anyio's cancels no task whose wait is over by itself
+    else:  # an anyio scope does not cancel a task whose wait has just ended
         assert strike == "scope", at
-        assert trace.over.time == struck_at.time, at
+        assert trace.ended.time == struck_at.time, at
         return
     (report,) = trace.reports
     if trace.completed < struck_at:
@@ -144,7 +150,7 @@ def check_cancelled(play: StruckPlay, strike: str, at: int) -> None:
 
 
 async def test_the_client_leaving_at_every_await(scenario: Schedule) -> None:
-    """The request ends without an exception that is not the app's, and nothing is left."""
+    """The request ends with no exception but the app's own, and nothing is left."""
     for at in range(1, MOST):
         play = StruckPlay(scenario, "leave", at)
         trace = await play.run()
@@ -156,13 +162,16 @@ async def test_the_client_leaving_at_every_await(scenario: Schedule) -> None:
         assert report.reason in {None, CancelReason.CLIENT_DISCONNECTED}, at
         if report.reason is None:
             assert trace.completed is not NEVER or scenario.end != "last", at
-    raise AssertionError("this never ends")
+    raise AssertionError("the scenario never ends")
 
 
 async def test_a_cancellation_of_the_app_s_own_producer_at_every_await(
     scenario: Schedule, strike: str
 ) -> None:
-    """The app's own affair: the stream goes on to its end, whole, and nobody is told anything."""
+    """The stream completes with all its bytes, and neither token nor report gets a cause.
+
+    What an app does to its own tasks is no disconnect.
+    """
     for at in range(1, MOST):
         play = OwnTaskStruckPlay(scenario, strike, at)
         trace = await play.run()
@@ -175,11 +184,11 @@ async def test_a_cancellation_of_the_app_s_own_producer_at_every_await(
                 assert trace.reports[0].outcome == "completed", at
         if not play.stepper.reached:
             return
-    raise AssertionError("this never ends")
+    raise AssertionError("the scenario never ends")
 
 
 async def test_a_failure_of_every_write(scenario: Schedule) -> None:
-    """The token, the report and the app's `send` are told, once, and nothing is left."""
+    """The failure reaches the token, the report and the app's `send` once, and nothing is left."""
     for number in range(MOST):
         faults = (Fault("fail", number), *scenario.faults)
         play = StruckPlay(Schedule(**{**vars(scenario), "faults": faults}), "leave", MOST)
@@ -189,4 +198,4 @@ async def test_a_failure_of_every_write(scenario: Schedule) -> None:
             return
         assert trace.error is trace.raised, number
         assert trace.reports[0].reason is CancelReason.SEND_FAILED, number
-    raise AssertionError("this never ends")
+    raise AssertionError("the scenario never ends")

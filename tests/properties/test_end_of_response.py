@@ -1,4 +1,4 @@
-"""Whatever the stream was like: its own end is no disconnect, though the server says so (F4)."""
+"""The end of a response is no disconnect, although the server sends `http.disconnect` (F4)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.properties.schedule import Schedule, for_any_schedule
 pytestmark = pytest.mark.anyio
 
 
-@for_any_schedule("faults", "hurry", "end", "listens", examples=350)
+@for_any_schedule("faults", "timeout", "end", "listens", examples=350)
 async def test_the_end_of_a_response_is_no_disconnect(schedule: Schedule) -> None:
-    """The token is not cancelled, no `send` refused, and the app works on to its own end."""
+    """The token is not cancelled, no `send` is rejected, and the app runs to its end."""
     trace = await play(schedule)
     (report,) = trace.reports
     assert (report.outcome, report.reason) == ("completed", None)

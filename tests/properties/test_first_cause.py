@@ -1,5 +1,7 @@
-"""Whatever ends a stream, and whatever else comes after it or at the same time: the first cause is
-told once, to the token, to the report and to every `send` (F1)."""
+"""The first cause ends a stream. The token, the report and every `send` get that cause, once (F1).
+
+Later causes change nothing. Of several causes at the same time any one may be the first.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ LAST_WRITE_TIME = 1.0
 
 
 def causes(schedule: Schedule, trace: Trace) -> list[tuple[float, CancelReason]]:
-    """All that would end the stream, and when."""
+    """Return everything that would end the stream early, with its time."""
     found: list[tuple[float, CancelReason]] = []
     if trace.left < trace.completed:
         last = trace.call("last")
-        # In the middle of the last write it may be the end of the response that is meant.
+        # A disconnect during the last write may only mean the end of the response.
         ending = last is not None and last.called < trace.left
         wait = LAST_WRITE_TIME if ending else 0
         found.append((trace.left.time + wait, CancelReason.CLIENT_DISCONNECTED))
@@ -38,11 +40,13 @@ def causes(schedule: Schedule, trace: Trace) -> list[tuple[float, CancelReason]]
 
 @for_any_schedule("refuse", "upload", examples=480)
 async def test_the_first_cause_counts(schedule: Schedule) -> None:
-    """Of those at one and the same time any; none that comes with the end of the response, or
-    after it."""
+    """The report names the earliest cause, or any of several at the same time.
+
+    A cause after the end of the response does not count; one at the very end may.
+    """
     trace = await play(schedule)
     (report,) = trace.reports
-    end = min(trace.completed.time, trace.over.time)
+    end = min(trace.completed.time, trace.ended.time)
     found = causes(schedule, trace)
     first = min((at for at, _ in found), default=end + 1)
     allowed: set[CancelReason | None] = {why for at, why in found if at <= first + EPSILON}
@@ -55,20 +59,20 @@ async def test_the_first_cause_counts(schedule: Schedule) -> None:
 
 @for_any_schedule("upload", examples=280)
 async def test_everybody_is_told_the_same_and_once(schedule: Schedule) -> None:
-    """One report, one call of each callback, one reason."""
+    """There is one report, one call of each callback, and one reason."""
     trace = await play(schedule)
     (report,) = trace.reports
     if trace.tokens_asked:
         assert [why for _, why in trace.cancellations] == [report.reason] * bool(report.reason)
     for call in trace.calls:
-        if call.outcome == "refused":
+        if call.outcome == "rejected":
             assert isinstance(call.error, ClientDisconnected)
             assert call.error.reason == report.reason
 
 
 @for_any_schedule("upload", examples=210)
 async def test_a_report_tells_how_it_ended(schedule: Schedule) -> None:
-    """Completed if the last message was delivered, incomplete if it was cut, else failed."""
+    """A stream is completed if its last message was delivered, incomplete if cut, else failed."""
     trace = await play(schedule)
     (report,) = trace.reports
     if report.outcome == "completed":

@@ -1,5 +1,7 @@
-"""Whatever is pending or in flight: the last message takes the rest with it in one write, the last,
-and the app's `send` returns when that has ended, not before and not later (D4)."""
+"""The last message takes all pending bytes with it in one last write (D4).
+
+The app's `send` returns at the moment when that write has ended.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from tests.properties.schedule import Schedule, for_any_schedule
 pytestmark = pytest.mark.anyio
 
 
-@for_any_schedule("faults", "hurry", "end", examples=280)
+@for_any_schedule("faults", "timeout", "end", examples=280)
 async def test_the_last_message_takes_the_rest_in_one_write(schedule: Schedule) -> None:
-    """From the moment that the app sends it, one write begins, and no other after it."""
+    """Once the app has sent the last message, exactly one more write begins."""
     trace = await play(schedule)
     call = trace.call("last")
     assert call is not None
@@ -21,9 +23,9 @@ async def test_the_last_message_takes_the_rest_in_one_write(schedule: Schedule) 
     assert trace.delivered == b"".join(chunk.body for chunk in trace.chunks)
 
 
-@for_any_schedule("faults", "hurry", "end", examples=210)
+@for_any_schedule("faults", "timeout", "end", examples=210)
 async def test_the_last_send_returns_when_all_was_delivered(schedule: Schedule) -> None:
-    """After the last write, and at once."""
+    """The `send` of the last message returns when the last write has ended, without delay."""
     trace = await play(schedule)
     call = trace.call("last")
     assert call is not None

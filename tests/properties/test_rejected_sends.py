@@ -1,5 +1,8 @@
-"""Whatever closed the stream: from then on every `send` and `flush` raises `ClientDisconnected`
-at once, chained from what the write raised; but for one, where the app waits in `receive` (F2)."""
+"""Once a stream is closed, every `send` and `flush` raises `ClientDisconnected` at once (F2).
+
+The exception is chained from the error of the write, if a write failed. One `send` is ignored
+instead if the app is waiting in `receive`.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ EPSILON = 1e-6
 
 @for_any_schedule(examples=480)
 async def test_every_send_is_refused_from_then_on(schedule: Schedule) -> None:
-    """At once; one is let off if the app waits in `receive`, and none otherwise."""
+    """A late call is rejected at once. One is ignored if the app waits in `receive`, else none."""
     trace = await play(schedule)
     closed_at = trace.closed_at
     if closed_at is None:
         return
     later = [call for call in trace.calls if call.called.time > closed_at + EPSILON]
-    let_off = [call for call in later if call.outcome == "returned"]
-    assert len(let_off) <= (1 if schedule.listens else 0)
+    ignored = [call for call in later if call.outcome == "returned"]
+    assert len(ignored) <= (1 if schedule.listens else 0)
     for call in later:
         assert call.ended.time == call.called.time
-        assert call.outcome in {"returned", "refused"} or call.error is REFUSED
+        assert call.outcome in {"returned", "rejected"} or call.error is REFUSED
 
 
 @for_any_schedule(examples=350)
 async def test_who_waits_is_woken(schedule: Schedule) -> None:
-    """A call that waits when the stream is closed ends at that time."""
+    """A call that is waiting when the stream is closed ends at that time."""
     trace = await play(schedule)
     closed_at = trace.closed_at
     if closed_at is not None and trace.cancelled is NEVER:
@@ -43,7 +46,7 @@ async def test_who_waits_is_woken(schedule: Schedule) -> None:
 
 @for_any_schedule("refuse", examples=280)
 async def test_a_refusal_is_chained_from_what_the_write_raised(schedule: Schedule) -> None:
-    """And from nothing, where no write raised."""
+    """`ClientDisconnected` has no cause if no write raised."""
     trace = await play(schedule)
     for call in trace.calls:
         assert call.outcome != "raised"

@@ -1,6 +1,9 @@
-"""Whatever the pauses and the writes: the first chunk and any after a quiet `max_delay` goes at
-once, no byte waits longer than `max_delay` unless a write is in flight, and then it goes as soon as
-that ends; and none goes without a reason (D2)."""
+"""When batches are written (D2).
+
+The first chunk, and any chunk after a quiet `max_delay`, is written at once. No other byte waits
+longer than `max_delay`, unless a write is in flight. In that case the batch is written when the
+write in flight ends. No batch is written earlier without a reason.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ EPSILON = 1e-6
 
 @dataclass
 class Batch:
-    """A write, the one before it, and the chunks in it."""
+    """A write with its chunks, and the previous write."""
 
     write: Write
     before: Write
@@ -27,6 +30,7 @@ class Batch:
 
 
 def batches(trace: Trace) -> list[Batch]:
+    """Return the writes that have chunks in them."""
     found = []
     for number, write in enumerate(trace.writes):
         letters = set(write.body)
@@ -37,27 +41,27 @@ def batches(trace: Trace) -> list[Batch]:
 
 
 class Promise:
-    """When a batch has to go, by what the guarantee says and the app has done."""
+    """When each batch of a trace has to be written, according to guarantee D2."""
 
     def __init__(self, schedule: Schedule, trace: Trace) -> None:
         self._schedule = schedule
         self._trace = trace
         sent = [call for call in trace.calls if call.kind in {"chunk", "last"}]
-        # An empty chunk is nothing, but the first, which can be meant to send the headers.
+        # Only the first chunk counts if empty: an app may use it to send the headers.
         self._sent = [c for c in sent if c.body or (c is sent[0] and c.kind == "chunk")]
 
     def setting(self, kind: str, call: Call, default: float) -> float:
-        """What `configure` had last said when this was called."""
+        """Return the last value that `configure` had set when this call began."""
         settings = [setting for setting in self._trace.settings if setting.kind == kind]
         before = [setting.value for setting in settings if setting.at < call.called]
         value = before[-1] if before else default
         if call.alone:
             return value
-        # One that stood in line may have been let in under any that came meanwhile.
+        # A call that was queued may have been processed under any value set in the meantime.
         return max([value, *(s.value for s in settings if call.called < s.at < call.ended)])
 
     def due(self, batch: Batch) -> float:
-        """The latest time, if no write is in flight."""
+        """Return the latest time to write the batch if no write is in flight."""
         arrivals = [self.arrival(call, batch) for call in batch.chunks]
         due = [self.due_alone(call, batch) for call in batch.chunks]
         size = 0
@@ -80,15 +84,15 @@ class Promise:
         return min(due)
 
     def flushes(self, call: Call) -> bool:
-        """Whether this call waits until all is delivered that came before it."""
+        """Return True if the call waits for the delivery of everything sent before it."""
         return call.kind != "chunk" or not self.setting("batching", call, True)
 
     def arrival(self, call: Call, batch: Batch) -> float:
-        """A call that has to stand in line arrives when a write has ended that it waited for."""
+        """Return when the chunk is buffered. A queued call waits for the previous write to end."""
         return call.called.time if call.alone else max(call.called.time, batch.before.ended.time)
 
     def due_alone(self, call: Call, batch: Batch) -> float:
-        """When a chunk would have to go if no other came after it."""
+        """Return when the chunk would have to be written if no other chunk came after it."""
         arrival = self.arrival(call, batch)
         delay = self.setting("delay", call, self._schedule.options["max_delay"])
         place = self._sent.index(call)
@@ -99,17 +103,20 @@ class Promise:
         if any(
             s.kind == "delay" and before.called < s.at < call.ended for s in self._trace.settings
         ):
-            return arrival + delay  # which silence would have been long enough, nobody has said
+            # `max_delay` changed in between. D2 does not say which value the pause has to reach.
+            return arrival + delay
         with_it = not before.body and before.called > batch.before.began
         if with_it or arrival - came_before >= delay:
-            return arrival  # an empty first chunk that is still there takes it along
+            return arrival  # an empty first chunk that is still pending takes this chunk along
         return arrival + delay
 
 
-@for_any_schedule("faults", "hurry", examples=480)
+@for_any_schedule("faults", "timeout", examples=480)
 async def test_each_batch_goes_in_time(schedule: Schedule) -> None:
-    """At the time that is promised for the first to be due of its chunks, or when the write before
-    it has ended, if that is later."""
+    """A batch is written when the first of its chunks is due, or at the end of the previous write.
+
+    The later of the two times counts.
+    """
     trace = await play(schedule)
     promise = Promise(schedule, trace)
     for batch in batches(trace):
@@ -117,10 +124,12 @@ async def test_each_batch_goes_in_time(schedule: Schedule) -> None:
         assert batch.write.began.time <= due + EPSILON
 
 
-@for_any_schedule("faults", "hurry", "producers", "keepalive", "delay", examples=350)
+@for_any_schedule("faults", "timeout", "producers", "keepalive", "delay", examples=350)
 async def test_no_batch_goes_without_a_reason(schedule: Schedule) -> None:
-    """Not before it is due, unless it has gathered behind a write that ends: no timer that was set
-    for something else cuts it short."""
+    """A batch is not written before it is due, unless it was buffered during a write that ended.
+
+    A timer that was set for something else must not flush it early.
+    """
     trace = await play(schedule)
     promise = Promise(schedule, trace)
     for batch in batches(trace):

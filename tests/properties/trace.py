@@ -1,4 +1,4 @@
-"""What happened in one request, as its app and its server saw it."""
+"""The record of one request, as its app and its server saw it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.types import Message
 
 from sse_batching import CancelReason, StreamReport
 
-Outcome = Literal["returned", "refused", "raised", "cancelled", "waiting"]
+Outcome = Literal["returned", "rejected", "raised", "cancelled", "waiting"]
 
 
 class Moment(NamedTuple):
-    """When, in seconds from the start of the request; and its place among all that happened."""
+    """A time in seconds since the start of the request, and a number that orders equal times."""
 
     time: float
     tick: int
@@ -25,13 +25,13 @@ NEVER = Moment(float("inf"), 1 << 60)
 
 @dataclass(slots=True)
 class Call:
-    """A `send` or a `flush` of the app's."""
+    """A `send` or a `flush` called by the app."""
 
     kind: str
     body: bytes
     called: Moment
     alone: bool
-    """Whether no other was under way: it need not line up."""
+    """Whether no other call was under way, so that this call does not have to queue."""
     ended: Moment = NEVER
     outcome: Outcome = "waiting"
     error: BaseException | None = None
@@ -45,7 +45,7 @@ class Write:
     began: Moment
     ended: Moment = NEVER
     taken: bool = False
-    """Whether it is delivered: it returned. Whether the client is still there, no server says."""
+    """Whether the call returned. That counts as delivery: no server says if the client is there."""
     error: BaseException | None = None
 
     @property
@@ -68,7 +68,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A change of `max_delay` or of `enabled`, by `configure`."""
+    """A change of `max_delay` or `enabled` by `configure`."""
 
     kind: str
     value: float
@@ -77,70 +77,68 @@ class Setting:
 
 @dataclass(slots=True)
 class Trace:
-    """All of it."""
+    """Everything that is recorded of one request."""
 
     calls: list[Call] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
     tokens_asked: int = 0
     cancellations: list[tuple[Moment, CancelReason | None]] = field(default_factory=list)
-    """What a callback of the token was told, each time that it was called."""
-    reason: CancelReason | None = None
-    """That of the token, when all is over."""
-    error_of_token: BaseException | None = None
+    """The time and the reason of each call of a callback that is registered with the token."""
     reports: list[StreamReport] = field(default_factory=list)
     uploaded: list[Message] = field(default_factory=list)
-    """What the server's `receive` has returned."""
+    """The messages that the server's `receive` returned."""
     received: list[Message] = field(default_factory=list)
-    """What the app's `receive` has returned."""
+    """The messages that the app's `receive` returned."""
     readers: int = 0
-    """The most calls of the server's `receive` that were under way at a time."""
+    """The largest number of concurrent calls of the server's `receive`."""
     unread: int = 0
-    """The most bytes that were read of the request body and not yet asked for by the app."""
+    """The most bytes of the request body that were read ahead of the app."""
     left: Moment = NEVER
-    """When the client left, or the response was complete: the server says `http.disconnect`."""
+    """The moment when the client left or the response was complete. From then on the server's
+    `receive` returns `http.disconnect`."""
     cancelled: Moment = NEVER
-    """When the server cancelled the request."""
+    """The moment when the server cancelled the request."""
     cancelling: int = 0
-    """How often the task of the request was cancelled, when a cancellation left the middleware."""
+    """`Task.cancelling()` of the request's task when a cancellation left the middleware."""
     lingered: bool = False
-    """Whether the app came to its own end after its last message."""
+    """Whether the app ran to its end after its last message."""
     app_ended: Moment = NEVER
     app_error: BaseException | None = None
-    """What left the app."""
+    """The exception that the app raised to the middleware."""
     raised: BaseException | None = None
-    """What the app raised of its own."""
+    """The `AppError` that the schedule had the app raise."""
     error: BaseException | None = None
-    """What left the middleware."""
-    over: Moment = NEVER
-    """When the middleware returned."""
+    """The exception that the middleware raised to the server."""
+    ended: Moment = NEVER
+    """The moment when the middleware returned or raised."""
 
     @property
     def bodies(self) -> Iterator[Write]:
-        """The writes that are part of the body, but for comments."""
+        """The writes of the body, without keep-alive comments."""
         return (write for write in self.writes if write.is_body and not write.is_comment)
 
     @property
     def delivered(self) -> bytes:
-        """The bytes that the server took, but for comments."""
+        """The bytes that the server took, without keep-alive comments."""
         return b"".join([write.body for write in self.bodies if write.taken])
 
     @property
     def chunks(self) -> list[Call]:
-        """The calls that had bytes for the body, in their order."""
+        """The calls with bytes for the body, in order."""
         return [call for call in self.calls if call.body]
 
     @property
     def completed(self) -> Moment:
-        """When the server took the last message, for all that the app's side can know."""
+        """The moment when the server took the last message, as far as the middleware can know."""
         return next((w.ended for w in self.writes if w.is_last and w.error is None), NEVER)
 
     @property
     def closed_at(self) -> float | None:
-        """When the stream was closed before its end."""
+        """The time at which the stream was closed before its end. None: it was not."""
         (report,) = self.reports
-        return None if report.cancel_latency is None else self.over.time - report.cancel_latency
+        return None if report.cancel_latency is None else self.ended.time - report.cancel_latency
 
     def call(self, kind: str) -> Call | None:
-        """The first call of this kind."""
+        """Return the first call of this kind."""
         return next((call for call in self.calls if call.kind == kind), None)

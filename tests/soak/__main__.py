@@ -1,8 +1,8 @@
-"""The soak, from the command line.
+"""Run the soak from the command line.
 
     python -m tests.soak --streams 20000 --seed 1
 
-Prints what it found, and exits with 1 if any of it is wrong.
+Print the findings, and exit with 1 if a rule was broken.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from tests.soak.servers import SERVERS
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--streams", type=int, default=20_000)
-    parser.add_argument("--at-once", type=int, default=400, help="how many of them are open")
-    parser.add_argument("--seed", type=int, default=None, help="default: another one each time")
+    parser.add_argument(
+        "--at-once", type=int, default=400, help="number of streams that are open at the same time"
+    )
+    parser.add_argument("--seed", type=int, default=None, help="default: a random seed")
     parser.add_argument("--server", choices=SERVERS, default="uvicorn-uvloop")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)

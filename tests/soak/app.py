@@ -1,5 +1,7 @@
-"""The server's side of the soak: apps of every kind behind one middleware, and the record that is
-made of each stream. `uvicorn tests.soak.app:app` serves it."""
+"""The server's side of the soak: apps of every kind behind one middleware.
+
+A `Record` is kept of each stream. `uvicorn tests.soak.app:app` serves the apps.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,10 @@ SEND_TIMEOUT: Final = 4.0
 EVENT_STREAM: Final = "text/event-stream"
 
 NOBODY_CAME: Final = 60.0
-"""Seconds after which an endless answer gives up: nobody has stopped it."""
+"""Seconds after which an endless answer that was not stopped raises an error."""
 
 THREADS: Final = 16
-"""The most that agents in threads have."""
+"""The largest number of threads for agents in threads."""
 
 streams: Final = Streams()
 lifetime: Final = CancellationToken()
@@ -53,7 +55,7 @@ current_record: Final[ContextVar[Record]] = ContextVar("soak.record")
 
 
 class CountLines(logging.Handler):
-    """Counts the lines of the log."""
+    """Count the lines of the log, by logger and level."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log[f"{record.name} {record.levelname}"] += 1
@@ -64,7 +66,7 @@ def order_of(scope: Scope) -> Order:
 
 
 async def answer(order: Order, token: CancellationToken | None = None) -> AsyncIterator[bytes]:
-    """An agent. With a token it stops when that is cancelled."""
+    """Yield the events of an agent. A cancelled token stops the agent, if it was given a token."""
     record = current_record.get()
     record.opened += 1
     began = anyio.current_time()
@@ -74,9 +76,9 @@ async def answer(order: Order, token: CancellationToken | None = None) -> AsyncI
             if number == order.events or (token is not None and token.cancelled):
                 return
             if anyio.current_time() - began > NOBODY_CAME:
-                raise RuntimeError(f"nobody has stopped {order}")
+                raise RuntimeError(f"not stopped: {order}")
             yield order.event(number)
-            if order.pace:  # or else it never awaits anything
+            if order.pace:  # without a pace the agent never awaits anything
                 await anyio.sleep(order.pace)
     finally:
         streams.closed(record)
@@ -94,14 +96,14 @@ def stream(parts: AsyncIterator[bytes]) -> Response:
 
 
 async def silent(request: Request) -> Response:
-    """Never asks for its token."""
+    """Stream without asking for the token."""
     order = order_of(request.scope)
     await anyio.sleep(order.before)
     return stream(answer(order))
 
 
 async def obeys(request: Request) -> Response:
-    """Asks for its token, waits for it, and stops when it is cancelled."""
+    """Ask for the token, wait for its cancellation, and stop streaming on cancellation."""
     order, token = order_of(request.scope), ask()
     with anyio.move_on_after(order.before):
         await token.wait_async()
@@ -109,14 +111,14 @@ async def obeys(request: Request) -> Response:
 
 
 async def ignores(request: Request) -> Response:
-    """Asks for its token and takes no notice of it."""
+    """Ask for the token and ignore its cancellation."""
     order, _ = order_of(request.scope), ask()
     await anyio.sleep(order.before)
     return stream(answer(order))
 
 
 async def linked(request: Request) -> Response:
-    """Has its token cancelled by one that outlives it, too."""
+    """Stream with a token that a token with a longer life would cancel, too."""
     order, token = order_of(request.scope), ask()
     await anyio.sleep(order.before)
 
@@ -130,7 +132,7 @@ async def linked(request: Request) -> Response:
 
 
 async def upload(request: Request) -> Response:
-    """Reads a body, and says in its first event what came."""
+    """Read the request body, and send its checksum as the first event."""
     order, token = order_of(request.scope), ask()
     checksum = 0
     async for part in request.stream():
@@ -146,7 +148,7 @@ async def upload(request: Request) -> Response:
 
 
 async def waits(request: Request) -> Response:
-    """Does not stream."""
+    """Wait for the token's cancellation, then send a response that does not stream."""
     order, token = order_of(request.scope), ask()
     with anyio.move_on_after(order.before):
         await token.wait_async()
@@ -163,7 +165,7 @@ fast: Final = FastAPI()
 
 
 async def asked() -> AsyncIterator[CancellationToken]:
-    """A dependency that has to be torn down."""
+    """Yield the token as a dependency that needs teardown."""
     record = current_record.get()
     record.opened += 1
     try:
@@ -206,7 +208,7 @@ def chunk(body: bytes) -> Message:
 
 
 async def raw_silent(scope: Scope, receive: Receive, send: Send) -> None:
-    """Neither asks for its token nor looks into `receive`: only `send` tells it."""
+    """Stream without token and `receive`: only `send` can report the disconnect."""
     order = order_of(scope)
     await anyio.sleep(order.before)
     await send(START)
@@ -217,13 +219,13 @@ async def raw_silent(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
-    """The same, and asks for its token."""
+    """Ask for the token, then stream as `raw_silent` does."""
     ask()
     await raw_silent(scope, receive, send)
 
 
 async def thread(scope: Scope, receive: Receive, send: Send) -> None:
-    """An agent that blocks, in a thread of a pool that is too small for all of them."""
+    """Run a blocking agent in a thread, from a pool with fewer threads than agents."""
     order, token = order_of(scope), ask()
     await anyio.sleep(order.before)
     await send(START)
@@ -256,7 +258,7 @@ def is_last(message: Message) -> bool:
 
 
 def in_a_stream() -> bool:
-    """Whether the context has a request in it."""
+    """Return True if the context has a request in it."""
     try:
         current_stream()
     except LookupError:
@@ -265,7 +267,7 @@ def in_a_stream() -> bool:
 
 
 class Around:
-    """Stands between the server and the middleware, and makes the record."""
+    """Record each request, between the server and the middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -282,7 +284,7 @@ class Around:
     async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = Record(number=order_of(scope).number)
         streams.open[record.number] = record
-        # uvicorn on asyncio may serve a request in the context of the one before it.
+        # uvicorn on asyncio may serve a request in the context of the previous request.
         found = in_a_stream()
         before = current_record.set(record)
 

@@ -1,4 +1,4 @@
-"""The clients' side of the soak: on bare sockets, so that they can leave in every way there is."""
+"""The clients' side of the soak, on bare sockets: a client can leave in every way that TCP has."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ import h11
 from tests.soak.plan import Plan, Point, Way
 
 PATIENCE: Final = 60.0
-"""Seconds after which a client says that nothing comes."""
+"""Seconds after which a client reports that it waited in vain."""
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True)
 class Seen:
-    """What became of one stream, as its client saw it."""
+    """One stream as its client saw it."""
 
     status: int | None = None
     body: bytearray = field(default_factory=bytearray)
     complete: bool = False
-    """The end of the response has come."""
+    """Whether the end of the response has arrived."""
     silent_for: float = 0.0
-    """Seconds that it did not read, and then left or read on."""
+    """Seconds during which the client did not read before it left or continued."""
     trouble: str | None = None
 
 
 class Connection:
-    """One connection, kept alive from stream to stream until its client leaves."""
+    """A connection that is kept alive from stream to stream until its client leaves."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=1_000_000)
         self._socket: socket.socket | None = None
         self.used = False
-        """Whether a response has come on it."""
+        """Whether a response has arrived on the connection."""
 
     async def open(self) -> Self:
         self._socket = socket.socket()
@@ -50,7 +50,7 @@ class Connection:
         return self
 
     async def ask(self, target: str, body: bytes = b"", *, send: int | None = None) -> None:
-        """Send a request; of its body only so many bytes, if that is said."""
+        """Send a request. `send` limits how many bytes of the body are sent."""
         if self._http.our_state is not h11.IDLE:
             self._http.start_next_cycle()
         headers = [("host", "soak"), ("content-length", str(len(body)))]
@@ -64,7 +64,7 @@ class Connection:
         await asyncio.get_running_loop().sock_sendall(self._open_socket, data)
 
     async def event(self) -> Any:
-        """The next event of the response."""
+        """Return the next event of the response."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
             data = await asyncio.get_running_loop().sock_recv(self._open_socket, 262_144)
             self._http.receive_data(data)
@@ -78,7 +78,7 @@ class Connection:
         self.used = True
 
     async def read(self, seen: Seen, until: int | None = None) -> None:
-        """Read on, until the body is so long or to the end of the response."""
+        """Read until the body has `until` bytes, or to the end of the response."""
         while not seen.complete and (until is None or len(seen.body) < until):
             event = await self.event()
             if isinstance(event, h11.Data):
@@ -88,7 +88,7 @@ class Connection:
                 seen.complete = True
 
     async def get(self, target: str) -> bytes:
-        """One request that does not stream."""
+        """Send a request that does not stream, and return the body of the response."""
         seen = Seen()
         await self.ask(target)
         await self.read_start(seen)
@@ -97,14 +97,16 @@ class Connection:
         return bytes(seen.body)
 
     async def leave(self, way: Way, seen: Seen) -> None:
-        """Leave, in that way, and forget what has not been read. Who closes one half only sees
-        what comes until the server closes the other."""
+        """Leave in this way, and drop what has not been read.
+
+        A client that only half-closes reads on until the server closes the other half.
+        """
         with self._open_socket as connection, suppress(OSError):
             if way is Way.RST:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             elif way is Way.HALF_CLOSE:
                 connection.shutdown(socket.SHUT_WR)
-                with suppress(h11.RemoteProtocolError):  # it is cut
+                with suppress(h11.RemoteProtocolError):  # the response ends early
                     if seen.status is None:
                         await self.read_start(seen)
                     await self.read(seen)
@@ -126,10 +128,10 @@ class Connection:
 
 
 async def converse(connection: Connection, plan: Plan, given_up: asyncio.Event) -> Seen | None:
-    """Do what the plan says. `given_up`: the server has ended its side of this stream.
+    """Follow the plan. `given_up` is set when the server has ended its side of the stream.
 
-    None if the server has closed a connection that was idle, just as this request was sent: then
-    the client asks again, on another one.
+    Return None if the server closed an idle connection just as this request was sent. The client
+    then sends the request again on another connection.
     """
     seen, used = Seen(), connection.used
     try:

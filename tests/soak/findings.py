@@ -1,4 +1,4 @@
-"""What a run has found, and what of it is wrong."""
+"""The findings of a run, and which of them are faults."""
 
 from __future__ import annotations
 
@@ -13,46 +13,50 @@ from tests.soak.app import THREADS
 from tests.soak.record import State
 
 TOLERANCE: Final = 4 * 2**20
-"""Bytes by which the median of the memory may grow from the third quarter to the last. It moves by
-a part of that with what happens to be open just then; but 800 bytes left behind by each of 5,000
-streams, the last quarter of 20,000, would be as much."""
+"""Bytes by which the median of the memory may grow from the third quarter to the last.
+
+The number of streams that happen to be open moves the median by a part of that. A leak of 800 bytes
+for each of 5,000 streams, the last quarter of 20,000, would reach the tolerance.
+"""
 
 STRAY: Final = 0.02
-"""Objects of a type of anybody's that a stream may leave, on average: caches fill; what leaks leaks
-with every stream of its kind, and no kind is as rare as that."""
+"""Objects of any type that a stream may leave on average, because caches fill.
+
+A leak leaves an object with every stream of some kind, and no kind of stream is that rare.
+"""
 
 UNKNOWN: Final = "left before it was read"
-"""What a stream is that the app has never seen."""
+"""The outcome of a stream that never reached the app."""
 
 FEW_UNKNOWN: Final = 0.03
-"""The part of the streams that may be so: a tenth of all leave so early."""
+"""The largest share of streams that may be `UNKNOWN`. A tenth of all clients leave early enough."""
 
 FEW: Final = 200
-"""Objects of such a type that do not count."""
+"""Objects of any type that may be left in addition to `STRAY`, however few streams there were."""
 
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a run has found."""
+    """The findings of a run."""
 
     streams: int
     faults: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     memory: list[int] = field(default_factory=list)
-    """Bytes of the server's process after the warm-up, at even steps of streams that have ended."""
+    """Bytes of the server's process after the warm-up, at even steps of ended streams."""
     closed_late: float = 0.0
-    """Seconds that a generator was open after the end of its request, at most."""
+    """The most seconds that a generator was open after the end of its request."""
     garbage: int = 0
-    """Objects of the package's that waited for a garbage collection when the last stream ended."""
+    """Objects of the package that awaited a garbage collection when the last stream had ended."""
     states: dict[str, State] = field(default_factory=dict)
-    """Of the server: before the first stream, after the warm-up, and at the end."""
+    """States of the server: before the first stream, after the warm-up, and at the end."""
     output: list[str] = field(default_factory=list)
-    """What the server has printed, but for what it says of itself."""
+    """Lines that the server printed during the run, without INFO lines."""
 
     @property
     def quarters(self) -> list[float]:
-        """The medians of the memory, of each quarter of the streams."""
+        """The median of the memory in each quarter of the streams."""
         size = max(1, len(self.memory) // 4)
         return [statistics.median(self.memory[at * size :][:size]) for at in range(4)]
 
@@ -61,12 +65,12 @@ class Findings:
         return sum(count for kind, count in self.outcomes.items() if kind.startswith("incomplete"))
 
     def growth(self) -> Counter[str]:
-        """By how many the objects of each type have grown since the warm-up."""
+        """Return how many more objects of each type there are than after the warm-up."""
         warm, end = (Counter(self.states[when].objects) for when in ("warm", "end"))
         return end - warm
 
     def judge(self) -> None:
-        """Add what is wrong with the server as a whole to the faults."""
+        """Add the faults of the server as a whole."""
         self.faults += _left_behind(self.states["begin"], self.states["end"])
         self.faults += _written(self.states["end"], self.cut)
         self.faults += self._said()
@@ -81,7 +85,7 @@ class Findings:
             self.faults.append(f"memory grew by {last - third:,.0f} bytes in the last quarter")
 
     def _said(self) -> Iterator[str]:
-        # uvicorn does not know of a client that has stalled, only that the app has stopped.
+        # uvicorn does not know that a client has stalled. It only sees an app that stops early.
         stalled = self.outcomes[f"incomplete {CancelReason.SEND_TIMEOUT}"]
         for line in self.output:
             if "callable returned without completing response" in line and stalled:
@@ -102,7 +106,7 @@ def _left_behind(begin: State, end: State) -> Iterator[str]:
 
 
 def _written(end: State, cut: int) -> Iterator[str]:
-    """One line for each stream that was cut, and nothing worse from anybody."""
+    """Expect one line for each stream that was cut, and no line above INFO from any logger."""
     lines = end.log.get("sse_batching INFO", 0)
     if lines != cut:
         yield f"{lines} lines in the log, of {cut} streams that were cut"
@@ -112,7 +116,7 @@ def _written(end: State, cut: int) -> Iterator[str]:
 
 
 def table(found: Findings) -> str:
-    """What was found, for people."""
+    """Format the findings for people."""
     rows = [("streams", f"{found.streams:,} in {found.seconds:.0f} s")]
     rows += [(f"  {kind}", f"{count:,}") for kind, count in sorted(found.outcomes.items())]
     begin, warm, end = (found.states[when] for when in ("begin", "warm", "end"))

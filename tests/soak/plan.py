@@ -1,5 +1,7 @@
-"""What each client of the soak asks for, and what it does then: drawn from the seed and its number
-alone, so that any one of them can be looked at again."""
+"""Plans: what each client of the soak asks for, and what it does then.
+
+A plan depends only on the seed and on the client's number, so any client can be run again.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ STREAMS: Final = (
     "raw",
     "raw-silent",
 )
-"""The apps that stream, by what they do about their token: `tests.soak.app` has them."""
+"""The apps of `tests.soak.app` that stream, named after what they do with their token."""
 
 NEVER_ASK: Final = frozenset({"silent", "raw-silent"})
 FLOODING: Final = ("silent", "obeys", "ignores", "raw", "raw-silent")
 
 ENDLESS: Final = -1
 FLOOD_SIZE: Final = 65_536
-"""Bytes of an event of a flood: some megabytes of them are needed before a write waits."""
+"""Bytes of an event of a flood. A write waits only after some megabytes of events."""
 
 
 class Point(StrEnum):
-    """Where a client leaves."""
+    """The point at which a client leaves."""
 
     NEVER = auto()
     BEFORE_START = auto()
@@ -42,17 +44,17 @@ class Point(StrEnum):
     BEFORE_FIRST = auto()
     MIDDLE = auto()
     LAST_WRITE = auto()
-    """Somewhere about the last write. Such a client may be either: one who left, or one who had
-    the whole answer on its way already."""
+    """Shortly before or after the last write. The stream may be incomplete, or completed if the
+    whole answer was already on its way."""
     STALLED = auto()
-    """It stops reading, and leaves only when the server has given it up."""
+    """The client stops reading, and leaves only when the server has closed the stream."""
 
 
 EARLY: Final = frozenset({Point.BEFORE_START, Point.IN_UPLOAD, Point.BEFORE_FIRST})
 
 
 class Way(StrEnum):
-    """How a client leaves."""
+    """The way in which a client leaves."""
 
     FIN = auto()
     RST = auto()
@@ -61,19 +63,19 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the app is asked for. Times are seconds, sizes are bytes."""
+    """The answer that a client asks the app for. Times are in seconds, sizes in bytes."""
 
     number: int
     app: str
     events: int
-    """How many; `ENDLESS`: until somebody stops it."""
+    """The number of events. `ENDLESS`: until the app is stopped."""
     size: int
     pace: float
-    """Between two events."""
+    """The time between two events."""
     before: float
-    """Before the response starts."""
+    """The time before the response starts."""
     first: float
-    """From then to the first event."""
+    """The time from the start of the response to the first event."""
     upload: int = 0
 
     def target(self) -> str:
@@ -87,7 +89,7 @@ class Order:
         return Order(**{name: make[str(kind)](values[name]) for name, kind in names.items()})
 
     def text(self, number: int) -> str:
-        """What is in an event."""
+        """Return the text of an event."""
         head = f"{self.number}.{number} "
         return head + "x" * (self.size - len(head))
 
@@ -95,7 +97,7 @@ class Order:
         return b"data: %s\n\n" % self.text(number).encode()
 
     def body(self, length: int) -> bytes:
-        """The whole body that is right; of an endless one, so many bytes at least."""
+        """Return the complete expected body. Of an endless body, return at least so many bytes."""
         if self.app == "waits":
             return b'{"number":%d}' % self.number
         parts = [b"data: %d\n\n" % zlib.crc32(self.sent())] if self.upload else []
@@ -107,21 +109,21 @@ class Order:
         return b"".join(parts)
 
     def sent(self) -> bytes:
-        """The body of the request."""
+        """Return the body of the request."""
         return bytes(range(256)) * (self.upload // 256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one client does."""
+    """Everything that one client does."""
 
     order: Order
     point: Point
     way: Way
     reads: int
-    """Bytes of the body that it reads before it pauses, and leaves."""
+    """Bytes of the body that the client reads before it pauses and then leaves."""
     pause: float
-    """For how long it does not read then."""
+    """Seconds of that pause."""
 
     @property
     def leaves(self) -> bool:
@@ -129,7 +131,7 @@ class Plan:
 
 
 def draw(seed: int, number: int) -> Plan:
-    """The plan of this client: every other one leaves."""
+    """Draw the plan of this client. Every other client leaves."""
     random = Random(f"{seed}.{number}")
     point = Point.NEVER if random.random() < 0.5 else _point(random)
     app = random.choice(STREAMS) if random.random() < 0.9 else "waits"

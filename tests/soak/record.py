@@ -1,4 +1,4 @@
-"""What the server notes: of one stream, and of itself."""
+"""The server's records: one for each stream, and the state of its process."""
 
 from __future__ import annotations
 
@@ -18,52 +18,52 @@ from sse_batching import CancellationToken, StreamReport, current_token
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """What became of one request, as the server saw it."""
+    """One request as the server saw it."""
 
     number: int
     asked: bool = False
     cancellations: list[str] = field(default_factory=list)
-    """The reason of each call of the callback that is registered with the token."""
+    """The reason at each call of the callback that is registered with the token."""
     outcome: str | None = None
     reason: str | None = None
     bytes_in: int = 0
     bytes_undelivered: int = 0
     last_began: bool = False
-    """The app has sent its last message."""
+    """Whether the app has sent its last message."""
     last_taken: bool = False
-    """The server has taken it."""
+    """Whether the server has taken the last message."""
     told: bool = False
-    """The server said `http.disconnect` before it had taken the last message."""
+    """Whether the server sent `http.disconnect` before it had taken the last message."""
     told_before_last: bool = False
-    """And before the app had sent that."""
+    """Whether the server sent `http.disconnect` before the app had sent the last message."""
     opened: int = 0
+    """Generators that the app has started."""
     closed: int = 0
-    """Generators of the app, and those whose `finally` has run."""
+    """Generators whose `finally` has run."""
     returned_at: float | None = None
-    """When the request ended."""
+    """The time at which the request ended."""
     closed_late: float = 0.0
-    """Seconds from then until the last generator was closed."""
+    """Seconds from the end of the request until the last generator was closed."""
     left: list[str] = field(default_factory=list)
-    """What was left of the middleware when the request had ended, and what it raised."""
+    """What the middleware left behind when the request had ended, and what it raised."""
 
 
 class Streams:
-    """The records: of the requests that are open, and of those that have ended and were not
-    fetched."""
+    """The records of open requests, and of ended requests that were not fetched yet."""
 
     def __init__(self) -> None:
         self.open: dict[int, Record] = {}
         self.ended: list[Record] = []
         self.late = 0
-        """Cancellations of a token whose request had ended."""
+        """The number of tokens that were cancelled after their request had ended."""
 
     def returned(self, record: Record) -> None:
-        """The request is over."""
+        """Record the end of the request."""
         record.returned_at = time.monotonic()
         self._end(record)
 
     def _end(self, record: Record) -> None:
-        """Done with it, when its generators are closed too."""
+        """Move the record to `ended` once the request and its generators have ended."""
         if record.returned_at is not None and record.closed == record.opened:
             self.ended.append(self.open.pop(record.number))
 
@@ -72,14 +72,14 @@ class Streams:
         return ended
 
     def ask(self, record: Record) -> CancellationToken:
-        """Ask for the token, and note what becomes of it."""
+        """Ask for the token, and record its cancellation."""
         token = current_token()
         record.asked = True
         token.register(self._cancelled, record, token)
         return token
 
     def closed(self, record: Record) -> None:
-        """A generator of the app's is closed."""
+        """Record that a generator of the app was closed."""
         record.closed += 1
         if record.returned_at is not None:
             record.closed_late = time.monotonic() - record.returned_at
@@ -91,7 +91,7 @@ class Streams:
 
 
 def report(record: Record, report: StreamReport) -> None:
-    """Note what `on_close` is told."""
+    """Record the report that `on_close` received."""
     record.outcome = report.outcome
     record.reason = report.reason
     record.bytes_in = report.bytes_in
@@ -104,20 +104,20 @@ def own_objects(objects: Counter[str]) -> dict[str, int]:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """What there is of the server's process."""
+    """Counts of everything in the server's process."""
 
     process: int
     tasks: int
     descriptors: int
     threads: int
     registered: int
-    """Callbacks with the token that outlives all requests."""
+    """Callbacks that are registered with the token that outlives all requests."""
     open: int
     late: int
     uncollected: dict[str, int]
-    """Objects of the package's, before a garbage collection."""
+    """Objects of the package before a garbage collection, by type."""
     objects: dict[str, int]
-    """Objects of all types, after one."""
+    """Objects of all types after a garbage collection, by type."""
     log: dict[str, int]
     """Lines of the log, by logger and level."""
 
@@ -127,7 +127,7 @@ class State:
 
 
 def take_state(streams: Streams, parent: CancellationToken, log: Counter[str]) -> State:
-    """Look at this process."""
+    """Return the state of this process."""
     uncollected = own_objects(_objects())
     gc.collect()
     return State(
@@ -156,7 +156,7 @@ def _tasks() -> int:
     try:
         return len(asyncio.all_tasks())
     except RuntimeError:
-        import trio  # only where it runs
+        import trio  # imported only where trio runs the server
 
         return trio.lowlevel.current_statistics().tasks_living
 

@@ -1,4 +1,4 @@
-"""Thousands of streams through one server: the clients, and what they and the server tell."""
+"""Run thousands of streams through one server, and judge them by what both sides report."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.soak.rules import faults, may_be_unknown
 from tests.soak.servers import serving
 
 SAMPLES: Final = 400
-"""How often the memory is looked at."""
+"""The number of times that the memory is measured."""
 
 QUIET_AFTER: Final = 20.0
-"""Seconds for the last requests to end, and for the server to forget them."""
+"""Seconds within which the last requests have to end and the server has to release them."""
 
 LOOK_EVERY: Final = 0.05
-"""Seconds between two looks at what has ended."""
+"""Seconds between two requests for the records of ended streams."""
 
 
 def soak(server: str, *, seed: int, streams: int, at_once: int) -> Findings:
-    """One run against one server."""
+    """Run the soak once against one server."""
     with serving(server) as (process, port):
         run = _Run(port, seed=seed, streams=streams, at_once=at_once)
         asyncio.run(run.run())
@@ -67,11 +67,11 @@ class _Run:
         self._watch.close()
 
     async def _connect(self) -> None:
-        """Some servers say that they listen before they do."""
+        """Retry until the server answers. Some servers say that they listen before they do."""
         deadline = time.monotonic() + QUIET_AFTER
         while True:
             try:
-                await self._fetch()  # what is made once is made with the first request
+                await self._fetch()  # the first request makes what lives as long as the server
                 break
             except OSError:
                 if time.monotonic() > deadline:
@@ -79,7 +79,7 @@ class _Run:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _get(self, target: str) -> Any:
-        """Ask on one connection; on another one, if the server has closed that as idle."""
+        """Send a request on one connection, or on a new one if the server closed that as idle."""
         while True:
             used = self._watch.used
             try:
@@ -93,7 +93,7 @@ class _Run:
                     raise
 
     async def _pass_through(self, numbers: range, *, samples: int) -> None:
-        """All of these, so many at once."""
+        """Run these streams, `at_once` of them at a time."""
         process = psutil.Process(self.found.states["begin"].process)
         left, already, memory = iter(numbers), self._judged, self.found.memory
         clients = [asyncio.create_task(self._client(left)) for _ in range(self._at_once)]
@@ -129,7 +129,7 @@ class _Run:
             self._judge(record.number)
 
     def _judge(self, number: int, *, is_unknown: bool = False) -> None:
-        """Apply the rules, as soon as client and server have both told."""
+        """Apply the rules as soon as both the client and the server have reported."""
         if number not in self._seen or (number not in self._records and not is_unknown):
             return
         plan, seen = self._seen.pop(number)
@@ -147,7 +147,7 @@ class _Run:
         return State(**await self._get("/state"))
 
     async def _quiet(self) -> State:
-        """Wait for the last requests to end, and for the server to be as it was; then look."""
+        """Wait until the last requests have ended and the server is as it was. Return its state."""
         deadline = time.monotonic() + QUIET_AFTER
         while True:
             await asyncio.sleep(LOOK_EVERY)
@@ -158,7 +158,7 @@ class _Run:
             if time.monotonic() > deadline:
                 state = await self._state()
                 break
-        for number in list(self._seen):  # what the server never got to know, or never ended
+        for number in list(self._seen):  # streams that never reached the server, or never ended
             self._judge(number, is_unknown=True)
         return state
 

@@ -1,4 +1,4 @@
-"""The servers that the soak can run on, each as a user would start it."""
+"""The servers that the soak can run on, each started as a user would start it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ KEEP_ALIVE: Final = "1"
 """Seconds that a server keeps an idle connection, and with it the context of its last request."""
 
 UVICORN: Final = (
-    *("uvicorn", APP, "--port", "{port}", "--http", "httptools", "--no-access-log"),
-    *("--timeout-keep-alive", KEEP_ALIVE),
+    "uvicorn",
+    APP,
+    "--port={port}",
+    "--http=httptools",
+    "--no-access-log",
+    f"--timeout-keep-alive={KEEP_ALIVE}",
 )
 HYPERCORN: Final = (
-    *("hypercorn", APP, "--bind", "127.0.0.1:{port}", "--keep-alive", KEEP_ALIVE),
-    *("--backlog", "2048"),
+    "hypercorn",
+    APP,
+    "--bind=127.0.0.1:{port}",
+    f"--keep-alive={KEEP_ALIVE}",
+    "--backlog=2048",
 )
 GRANIAN: Final = (
-    *("granian", APP, "--interface", "asgi", "--port", "{port}"),
-    *("--workers-kill-timeout", "5"),
+    "granian",
+    APP,
+    "--interface=asgi",
+    "--port={port}",
+    "--workers-kill-timeout=5",
 )
 SERVERS: Final[dict[str, tuple[str, ...]]] = {
     "uvicorn-uvloop": (*UVICORN, "--loop", "uvloop"),
@@ -36,7 +46,7 @@ SERVERS: Final[dict[str, tuple[str, ...]]] = {
 
 @contextmanager
 def serving(server: str) -> Iterator[tuple[Process, int]]:
-    """Serve the soak's app in a process; yields that and its port."""
+    """Serve the soak's app in a process. Yield the process and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     command = [part.format(port=port) for part in SERVERS[server]]
