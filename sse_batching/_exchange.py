@@ -179,7 +179,7 @@ class Exchange:
         if self.state is AWAITING or self.state is ABANDONED:
             if message.get("type") == START:
                 message = with_header_list(message)
-                if is_batched(self._scope, message, message["headers"], self._options.media_types):
+                if is_batched(self._scope, message, self._options.media_types):
                     await self.start(message)
                     return
                 self.move(PASSING)

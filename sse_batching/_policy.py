@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable
+from typing import Final
 from urllib.parse import parse_qs
 
 from ._merging import Merger
 from ._options import Options
 from ._types import BODY, Message, Scope
-
-Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 BODILESS_STATUS: Final = frozenset({204, 304})
 
@@ -29,14 +27,9 @@ def media_type(content_type: bytes) -> bytes:
     return bytes(content_type).partition(b";")[0].strip().lower()
 
 
-def is_batched(
-    scope: Scope, start: Message, headers: Headers, media_types: frozenset[bytes]
-) -> bool:
-    """Return True if the response has one of the media types, and a body.
-
-    `headers` are those of `start`.
-    """
-    for name, value in headers:
+def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
+    """Return True if the response has one of the media types, and a body."""
+    for name, value in start.get("headers", ()):
         # `header` and `media_type` are inlined: this runs for every request.
         if len(name) == 12 and name.lower() == b"content-type":
             if type(value) is not bytes:
@@ -50,8 +43,11 @@ def is_batched(
 
 
 def with_header_list(start: Message) -> Message:
-    """Return the message with a list of headers. They may be an iterator, to be read only once."""
-    return {**start, "headers": list(start.get("headers", ()))}
+    """Return the message with headers that can be read more than once. They may be an iterator."""
+    headers = start.get("headers", ())
+    if type(headers) is list or type(headers) is tuple:
+        return start
+    return {**start, "headers": list(headers)}
 
 
 def ends_response(message: Message) -> bool:

@@ -89,11 +89,9 @@ class RequestContext:
             return exchange.send(message)
         if self._state is AWAITING:
             if message["type"] == START:
-                headers = message.get("headers", ())
-                if type(headers) is not list and type(headers) is not tuple:
+                if type(message.get("headers")) is not list:
                     message = with_header_list(message)
-                    headers = message["headers"]
-                if is_batched(self._scope, message, headers, self._options.media_types):
+                if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
                 self._state = PASSING
         elif "more_body" not in message or not message["more_body"]:

@@ -29,6 +29,7 @@ from sse_batching import (
     StreamReport,
     _exchange,
     _policy,
+    _request,
     current_stream,
     current_token,
 )
@@ -175,4 +176,5 @@ def pytest_configure(config: pytest.Config) -> None:
         for client in (TestClient, httpx.ASGITransport, httpx2.ASGITransport):
             wrapper.wrap_apps_of(client)
         if run.wrap.every_response:
-            patch.object(_exchange, "is_batched", has_body).start()
+            for module in (_request, _exchange):
+                patch.object(module, "is_batched", has_body).start()

@@ -25,8 +25,14 @@ ALLOWED: Final[dict[tuple[str, str], str]] = {
     ("fastapi/routing.py", "_extract_endpoint_context"): "FastAPI looks for an endpoint's source",
     ("logging/__init__.py", "emit"): "the application chooses where its log goes; here, to a file",
     ("tests/support/threads.py", "running"): "at its end a test waits for its own threads",
-    ("tests/unit/test_cancellation_waiting.py", "waiting_in_thread"): "a test waits for another loop",
-    ("tests/unit/test_cancellation_waiting.py", "block"): "this test is about a loop that is blocked",
+    (
+        "tests/unit/test_cancellation_waiting.py",
+        "waiting_in_thread",
+    ): "a test waits for another loop",
+    (
+        "tests/unit/test_cancellation_waiting.py",
+        "block",
+    ): "this test is about a loop that is blocked",
 }
 """Places where a call may block a loop: the end of the file's path, the function, and why."""
 

@@ -39,11 +39,17 @@ def this_task() -> asyncio.Task[Any]:
     return task
 
 
+def app_task() -> AppTask:
+    """Return the running task as the one in which the server runs the app."""
+    loop = current_loop()
+    return loop.app_task(loop.current_task())
+
+
 async def test_our_own_cancellation_is_absorbed() -> None:
     """The host's own cancellation, caught on its way out, leaves no trace in the task."""
 
     async def work() -> tuple[bool, int]:
-        host = current_loop().app_task()
+        host = app_task()
         asyncio.get_running_loop().call_soon(host.cancel)
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
@@ -58,7 +64,7 @@ async def test_our_own_cancellation_is_absorbed_before_it_arrives() -> None:
     """A cancellation that is still on its way when the app ends hits nobody."""
 
     async def work() -> tuple[bool, int]:
-        host = current_loop().app_task()
+        host = app_task()
         host.cancel()
         ours = await host.uncancel(cancelled=False)
         await asyncio.sleep(0)
@@ -71,7 +77,7 @@ async def test_a_cancellation_from_outside_is_not_absorbed() -> None:
     """The server's cancellation is none of ours, and is left to whoever asked for it."""
 
     async def work() -> tuple[bool, int]:
-        host = current_loop().app_task()
+        host = app_task()
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
         return await host.uncancel(cancelled=True), this_task().cancelling()
@@ -85,7 +91,7 @@ async def test_beside_one_from_outside_only_our_own_is_absorbed(outside_first: b
     hosts: list[AppTask] = []
 
     async def work() -> tuple[bool, int]:
-        hosts.append(current_loop().app_task())
+        hosts.append(app_task())
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
         return await hosts[0].uncancel(cancelled=True), this_task().cancelling()
@@ -102,7 +108,7 @@ async def test_one_from_outside_that_comes_during_the_absorption_is_not_swallowe
     """The app has ended, both cancellations are on their way: the server's still arrives."""
 
     async def work() -> None:
-        host = current_loop().app_task()
+        host = app_task()
         host.cancel()
         this_task().cancel()
         await host.uncancel(cancelled=False)
@@ -117,7 +123,7 @@ async def test_without_a_cancellation_there_is_nothing_to_absorb() -> None:
     async def work() -> tuple[bool, list[str]]:
         log: list[str] = []
         asyncio.get_running_loop().call_soon(log.append, "next turn")
-        return await current_loop().app_task().uncancel(cancelled=False), list(log)
+        return await app_task().uncancel(cancelled=False), list(log)
 
     assert (await in_task(work)).result() == (False, [])
 
@@ -128,7 +134,7 @@ async def test_cancellations_from_before_the_request_do_not_count() -> None:
     async def work() -> tuple[bool, int]:
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        host = current_loop().app_task()
+        host = app_task()
         host.cancel()
         return await host.uncancel(cancelled=False), this_task().cancelling()
 
@@ -139,7 +145,7 @@ async def test_a_cancellation_by_a_callback_counts_as_our_own() -> None:
     """`token.register(task.cancel)` with the request's own task is not the server's doing."""
 
     async def work() -> tuple[bool, int]:
-        host = current_loop().app_task()
+        host = app_task()
         host.counting_cancels(this_task().cancel)
         return await host.uncancel(cancelled=False), this_task().cancelling()
 
@@ -149,7 +155,7 @@ async def test_a_cancellation_by_a_callback_counts_as_our_own() -> None:
 async def test_a_host_that_is_no_task_does_nothing() -> None:
     """Where there is no current task nothing can be cancelled, and nothing fails."""
     found: asyncio.Future[AppTask] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: found.set_result(current_loop().app_task()))
+    asyncio.get_running_loop().call_soon(lambda: found.set_result(app_task()))
     host, calls = await found, list[str]()
 
     host.cancel()
@@ -169,7 +175,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.host = current_loop().app_task()
+        self.host = app_task()
 
     async def wait(self) -> None:
         try:
@@ -263,7 +269,7 @@ async def test_the_servers_cancellation_is_known_in_the_next_turn() -> None:
     turns: list[str] = []
 
     async def work() -> None:
-        host = current_loop().app_task()
+        host = app_task()
         try:
             await anyio.sleep_forever()
         finally:

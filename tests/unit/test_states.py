@@ -9,6 +9,7 @@ import pytest
 from sse_batching._exchange import Exchange
 from sse_batching._loop import current_loop
 from sse_batching._options import Options
+from sse_batching._receiver import Receiver
 from sse_batching._states import TRANSITIONS, State
 from tests.conftest import VIRTUAL_TIME, loops
 
@@ -64,8 +65,8 @@ def test_every_state_can_be_reached_and_left_for_the_end() -> None:
     assert all(reachable(state) & {State.COMPLETED, State.CLOSED} for state in State)
 
 
-def exchange_in(state: State | None = None) -> Exchange:
-    """An exchange that has come to that state; or a new one."""
+def exchange_in(state: State) -> Exchange:
+    """Return an exchange in this state."""
 
     async def nothing_to_receive() -> Any:
         raise AssertionError
@@ -87,16 +88,18 @@ def exchange_in(state: State | None = None) -> Exchange:
         enabled=None,
         on_close=None,
     )
-    exchange = Exchange({}, nothing_to_receive, nothing_to_send, options, current_loop())
-    if state is not None:
-        exchange.state = state
-    return exchange
-
-
-@pytest.mark.anyio
-async def test_a_request_begins_by_awaiting_its_response() -> None:
-    """A new exchange has no response yet."""
-    assert exchange_in().state is State.AWAITING
+    loop = current_loop()
+    return Exchange(
+        {},
+        nothing_to_send,
+        Receiver(nothing_to_receive, loop),
+        options,
+        loop,
+        loop.app_task(loop.current_task()),
+        id="0" * 32,
+        began=loop.time(),
+        state=state,
+    )
 
 
 @pytest.mark.anyio
