@@ -99,9 +99,14 @@ class RequestContext:
             self._state = COMPLETED
         return self._server_send(message)
 
-    async def _start(self, message: Message) -> None:
-        # A coroutine: asgiref's `async_to_sync` calls `send` in a thread, and awaits the result in
-        # the event loop, where the exchange has to be made.
+    def _start(self, message: Message) -> Awaitable[None]:
+        if self._loop.in_loop():
+            return self.make_exchange().start(message)
+        return self._start_in_loop(message)
+
+    async def _start_in_loop(self, message: Message) -> None:
+        """Start the response in the event loop. asgiref's `async_to_sync` calls `send` in a thread,
+        and awaits the result in the event loop."""
         await self.make_exchange().start(message)
 
     # For the code that serves the request. See `Stream`.
