@@ -22,20 +22,32 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return None
 
 
-def media_type(content_type: bytes) -> bytes:
-    """Return the media type of a `Content-Type` value: in lower case, without parameters."""
-    return bytes(content_type).partition(b";")[0].strip().lower()
+class MediaTypes(dict[bytes, bytes]):
+    """The media type of each `Content-Type` value: in lower case, without parameters.
+
+    A cache, because every request looks one up: computing it took a twentieth of what a request
+    costs. `functools.lru_cache` is no faster than computing.
+    """
+
+    def __missing__(self, content_type: bytes) -> bytes:
+        if len(self) >= 256:  # values with a random boundary are all different
+            self.clear()
+        found = self[content_type] = content_type.partition(b";")[0].strip().lower()
+        return found
+
+
+MEDIA_TYPES: Final = MediaTypes()
 
 
 def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
     """Return True if the response has one of the media types, and a body."""
     for name, value in start.get("headers", ()):
-        # `header` and `media_type` are inlined: this runs for every request.
+        # `header` is inlined: this runs for every request.
         if len(name) == 12 and name.lower() == b"content-type":
             if type(value) is not bytes:
                 value = bytes(value)
             return (
-                value.partition(b";")[0].strip().lower() in media_types
+                MEDIA_TYPES[value] in media_types
                 and scope.get("method") != "HEAD"
                 and start.get("status") not in BODILESS_STATUS
             )
@@ -63,7 +75,7 @@ def takes_comments(start: Message) -> bool:
     the wire, and of no promised length."""
     headers = start.get("headers", ())
     return (
-        media_type(header(headers, b"content-type") or b"") == b"text/event-stream"
+        MEDIA_TYPES[bytes(header(headers, b"content-type") or b"")] == b"text/event-stream"
         and header(headers, b"content-encoding") is None
         and header(headers, b"content-length") is None
     )
@@ -78,7 +90,7 @@ def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
     if not options.merge and not options.flush_on:
         return None
     headers = start.get("headers", ())
-    kind = media_type(header(headers, b"content-type") or b"")
+    kind = MEDIA_TYPES[bytes(header(headers, b"content-type") or b"")]
     if (
         kind not in {b"text/event-stream", b"application/x-ndjson"}
         or start.get("status") != 200
