@@ -44,11 +44,12 @@ bench: $(READY)  ## all that is measured: three quarters of an hour, on a machin
 bench-quick: $(READY)  ## one short round
 	$(BIN)/python -m benchmarks --quick --output build/bench
 
-lint: $(READY)
+lint: $(READY)  ## style, types, phrases, and which module imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
 
 build: $(READY)  ## the wheel, into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
