@@ -59,16 +59,18 @@ class Buffer:
     ) -> None:
         self.max_delay = max_delay
         self.max_batch_bytes = max_batch_bytes
-        """The bound: a batch of this size is due, and a producer waits while this much is buffered
-        and in flight."""
+        """The bound: a batch of this size is due. A producer waits (`BatchWriter.drain`) while this
+        much is buffered and in flight."""
         self.schedule: Callable[[float], None] = no_writer
-        """Called with the time when a batch begins, and when its deadline becomes earlier."""
+        """Called with the current time when a batch begins, and when a chunk makes the batch due
+        earlier. `BatchWriter` sets it to its own `schedule`."""
         self.size = 0
         """Bytes in the waiting batch."""
         self.in_flight = 0
         """Bytes taken for a write that has not ended."""
         self.nowait_limit = 0
-        """The size below which `add_nowait` accepts chunks; 0 while the fast path is closed."""
+        """`add_nowait` accepts a chunk while the batch stays smaller than this. 0 while the fast
+        path is closed."""
         self.waiting = False
         """True while a batch waits. Its size may be 0: daphne sends the headers with an empty
         chunk."""
@@ -125,15 +127,17 @@ class Buffer:
         if now - self._last_arrival >= self.max_delay:
             self._burst_began = self.deadline = now
         else:
-            burst_age = now - self._burst_began
-            self.deadline = now + (min(self.max_delay, burst_age))
+            wait = now - self._burst_began  # the age of the burst
+            if wait > self.max_delay:
+                wait = self.max_delay
+            self.deadline = now + wait
         if self.stream_began is None:
             self.stream_began = now
         self.schedule(now)
 
     def _merge(self, chunk: bytes, now: float) -> None:
         assert self._merger is not None
-        self._chunks_taken += 1
+        self._chunks_taken += 1  # counted now: the merger keeps no list of chunks
         if self._merger.add(chunk):
             self._make_due(now)
 
@@ -193,7 +197,7 @@ class Buffer:
         if self._fast_path:
             self.nowait_limit = self.max_batch_bytes - size
         if self._merger is not None:
-            self._merger.release()  # half an event waits no longer than any other chunk
+            self._merger.release()  # also half an event, which waits no longer than other chunks
             return self._merger.take()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -10,7 +10,7 @@ from .reasons import CancelReason
 
 
 class Cause(NamedTuple):
-    """Why a request ends early."""
+    """The reason, message and error of an early end."""
 
     reason: CancelReason
     message: str
@@ -30,7 +30,7 @@ def of_failed_write(error: BaseException) -> Cause:
     """Return the cause that an exception of the server's `send` stands for."""
     if is_disconnect(error):
         return Cause(CancelReason.SEND_FAILED, CLIENT_LEFT.message, error)
-    if not isinstance(error, Exception):  # somebody cancelled all tasks of the event loop
+    if not isinstance(error, Exception):  # all tasks of the event loop were cancelled
         return SERVER_CANCELLED._replace(error=error)
     return Cause(CancelReason.SEND_FAILED, "SSE write failed", error, is_app_error=True)
 

@@ -83,9 +83,9 @@ class Disconnect:
         self._receiver = receiver
         self._grace_period = grace_period
         self._token: CancellationToken | None = None
-        self._last_call: float | None = None  # when the app is cancelled, once it was notified
+        self._last_call: float | None = None  # when the app is cancelled; None: not notified yet
         self._grace_timer = LazyTimer(loop, self._grace_period_over)
-        self._ignore: int | None = None  # late sends still to be ignored; None: undecided
+        self._ignore: int | None = None  # late sends to ignore; None: nobody waited in `receive`
         self._ignored_timer: LazyTimer | None = None
         self._kept: deque[BaseException] | None = None
 
@@ -152,16 +152,9 @@ class Disconnect:
         `waited`: the `send` came before the cause, and was waiting. Raises `ClientDisconnected`, or
         the server's error about the app.
         """
-        self._decide_ignored()
         if not self.token_requested:
             self._receiver.deliver_disconnect()
-        if self._ignore:
-            if waited and not self.token_requested:
-                self._ignore = IGNORED_AFTER_WAIT
-            else:
-                self._ignore -= 1
-            if self.token_requested and not waited:
-                self._deliver_disconnect_soon()
+        if self._ignores(waited=waited):
             return
         cause = self.cause
         assert cause is not None  # `begin` was called
@@ -171,6 +164,22 @@ class Disconnect:
         error = ClientDisconnected(cause.message, cause.reason)
         self.clear_traceback_later(error)
         raise error from cause.error
+
+    def _ignores(self, *, waited: bool) -> bool:
+        """Return True if this late `send` is ignored, and count it."""
+        self._decide_ignored()
+        if not self._ignore:
+            return False
+        if waited and not self.token_requested:
+            # The app goes on at once, and the framework needs several loop iterations to cancel it.
+            self._ignore = IGNORED_AFTER_WAIT
+            return True
+        self._ignore -= 1
+        if self.token_requested and not waited:
+            # The app has its grace period, and this `send` has returned without an `await`. Without
+            # a disconnect in `receive` the framework would call `send` again, and be rejected.
+            self._deliver_disconnect_soon()
+        return True
 
     async def reject_or_ignore_late(self) -> None:
         """Raise from a `send` that came after the cause, or return if this one is ignored.
@@ -214,8 +223,11 @@ class Disconnect:
     # Exceptions.
 
     def clear_traceback_later(self, error: BaseException) -> None:
-        """Clear the traceback when the app has ended. The exception is about to be raised in a
-        `send` or `receive` of the app's, and may end the app. See `clear_tracebacks`."""
+        """Keep the exception, and clear its traceback when the app has ended.
+
+        The exception is about to be raised in a `send` or `receive` of the app's, and may end the
+        app. See `clear_tracebacks`.
+        """
         if self._kept is None:
             self._kept = deque(maxlen=KEPT_EXCEPTIONS)
         self._kept.append(error)

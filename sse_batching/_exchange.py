@@ -52,7 +52,7 @@ class Finished(NamedTuple):
     report: StreamReport | None
     """None if the request was no stream."""
     error: BaseException | None
-    """What the middleware raises."""
+    """The exception that the middleware raises; None: the middleware returns."""
     cancelled: bool = False
     """True if the server cancelled the request, so that little time is left."""
 
@@ -115,8 +115,9 @@ class Exchange:
 
     # For the code that serves the request.
 
-    def token_requested(self, token: CancellationToken) -> None:
-        """Cancel this token when the request ends early, and watch for that from now on."""
+    def watch_for_token(self, token: CancellationToken) -> None:
+        """Cancel this token when the request ends early. From now on, watch the server's `receive`
+        for that."""
         self.disconnect.set_token(token)
         if self.state is not COMPLETED:
             self._receiver.watch(self.close)
@@ -166,7 +167,7 @@ class Exchange:
         if not response.writer.accepting:
             await self._wait_for(response.writer.wait_turn())
             if self.state is CLOSED:
-                return  # ignored
+                return  # `_wait_for` has ignored this `send`
             if self.state is not STREAMING:  # another task sent the last message meanwhile
                 await self.send(message)
                 return
@@ -202,21 +203,18 @@ class Exchange:
             await self._send_late(message)
             return
         self.move(STREAMING)
-        response = self._response = BatchedResponse(
-            self._server_send,
-            message,
-            self._options,
-            self._loop,
-            merger_for(self._scope, message, self._options),
-            close := self.close,
+        close = self.close  # one bound method for both
+        merger = merger_for(self._scope, message, self._options)
+        response = BatchedResponse(
+            self._server_send, message, self._options, self._loop, merger, close
         )
-        self._streaming = response
+        self._response = self._streaming = response
         self._receiver.watch(close)
         await self._wait_for(response.writer.write_through(message))
 
     async def _wait_for(self, delivery: Awaitable[None]) -> None:
-        """Await on behalf of the app's `send`. Reject or ignore the `send` if the stream is closed
-        meanwhile."""
+        """Await on behalf of the app's `send`. If the stream is closed meanwhile, reject or ignore
+        the `send`. The exception of a failed write is then the cause of the rejection."""
         self._waiting_sends += 1
         try:
             await delivery
@@ -232,13 +230,14 @@ class Exchange:
             self.disconnect.reject_or_ignore(waited=True)
 
     async def _send_late(self, message: Message) -> None:
-        """Answer a `send` that came after the stream was closed, or after the last message."""
+        """Answer a `send` after the stream was closed, or during the write of the last message."""
         if self.state is not CLOSED and self._response is not None:
             await self._response.writer.wait_turn()
         if self.state is CLOSED:
             await self.disconnect.reject_or_ignore_late()
         else:
-            await self._server_send(message)  # the server raises
+            # The server accepts trailers. For anything else it raises.
+            await self._server_send(message)
 
     def receive_failed(self, error: BaseException) -> None:
         """Note that the app's `receive` raised: the server may have cancelled the request."""
@@ -250,7 +249,7 @@ class Exchange:
 
     @property
     def disconnect(self) -> Disconnect:
-        """What follows when the request ends early."""
+        """The object that handles an early end. Made on first use."""
         if self._disconnect is None:
             self._disconnect = Disconnect(
                 self._loop, self._app_task, self._receiver, self._options.grace_period
@@ -300,15 +299,16 @@ class Exchange:
         try:
             disconnect.begin(cause)
         finally:  # a callback of the token may have raised KeyboardInterrupt
-            self._after_begin(cause, disconnect)
+            self._stop_and_notify(cause, disconnect)
 
-    def _after_begin(self, cause: Cause, disconnect: Disconnect) -> None:
+    def _stop_and_notify(self, cause: Cause, disconnect: Disconnect) -> None:
         response = self._response
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
             response.writer.abort()
         self._receiver.give_up()
-        # A waiting `send` returns before the app is notified. So the framework cancels its
-        # generator at an `await` of the generator's own, and not inside this package.
+        # A waiting `send` must return first: then the framework cancels its generator at an `await`
+        # of the generator's own. `reject_or_ignore` notifies the app then. With a token,
+        # `notify_app` only starts the grace period.
         if disconnect.token_requested or not self._waiting_sends:
             disconnect.notify_app()
         logger.info(
@@ -323,12 +323,6 @@ class Exchange:
 
     # The end of the request.
 
-    @property
-    def needs_finish(self) -> bool:
-        """True if `finish` has something to do: the response streams, or the token was asked
-        for."""
-        return self._disconnect is not None or self._response is not None
-
     async def finish(self, error: BaseException | None) -> Finished:
         """Write what is buffered, stop everything of this package, and decide how the request ends.
 
@@ -341,12 +335,13 @@ class Exchange:
             self._stop()
             return Finished(None, error)
         self._stop_notifying()
+        # `ours`: only this package, or a callback of the token, has cancelled the app.
         ours = await self._app_task.uncancel(cancelled=cancelled)
         if cancelled and not ours:
             self.close(SERVER_CANCELLED)
         self._stop_notifying()
-        await self._app_task.uncancel(cancelled=False)  # what a callback of the token requested
-        late: BaseException | None = None
+        await self._app_task.uncancel(cancelled=False)  # a callback of the token may have cancelled
+        late: BaseException | None = None  # a cancellation that came while this method waited
         try:
             await self._write_rest(in_time=cancelled)
         except anyio.get_cancelled_exc_class() as cancellation:
@@ -354,7 +349,7 @@ class Exchange:
             self._stop_notifying()
             if not cancelled:
                 late = cancellation
-                with suppress(anyio.get_cancelled_exc_class()):  # `late` is raised already
+                with suppress(anyio.get_cancelled_exc_class()):  # `late` will be raised
                     await self._write_rest(in_time=True)
         finally:
             self._stop()
@@ -380,7 +375,11 @@ class Exchange:
         return None
 
     async def _write_rest(self, *, in_time: bool) -> None:
-        """Write what is buffered. `in_time`: for at most `CLEANUP_TIME`, shielded."""
+        """Write what is buffered. `in_time`: for at most `CLEANUP_TIME`, shielded.
+
+        Not in `_wait_for`: that would keep an exception after the tracebacks were cleared, and on
+        trio the app's generator would stay suspended.
+        """
         response = self._response
         if response is None or response.writer.closed:
             return
@@ -396,8 +395,8 @@ class Exchange:
             self._disconnect.stop()
 
     def _stop(self) -> None:
-        """Write and watch no more. The tasks of this package end by themselves. A task that the app
-        left behind sends to the server directly."""
+        """Stop writing and watching. The tasks of this package end by themselves. A task that the
+        app left behind sends to the server directly (PASSING)."""
         if self.state is STREAMING:
             self.move(PASSING)
         if self._response is not None:

@@ -14,7 +14,7 @@ from ._types import Predicate
 from .report import StreamReport
 
 LONGEST: Final = 1_000_000_000
-"""Seconds: a generation. Event loops cannot count much further."""
+"""The longest duration, in seconds (31 years). Event loops cannot set timers much later."""
 
 MEDIA_TYPE: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """RFC 9110, 8.3.1: two tokens."""
@@ -25,9 +25,9 @@ OnClose: TypeAlias = Callable[[StreamReport], Awaitable[None] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The checked options. Each is explained where users read it: `SSEBatchingMiddleware`.
+    """The checked options. `SSEBatchingMiddleware` explains each of them.
 
-    Raises `TypeError` or `ValueError`, naming the option and the value.
+    A wrong value raises `TypeError` or `ValueError`, which name the option and the value.
     """
 
     max_delay: float
@@ -66,7 +66,7 @@ class Options:
 
 
 def check_seconds(name: str, value: float) -> None:
-    """Raise unless the value is a duration in seconds."""
+    """Raise `TypeError` or `ValueError` unless the value is a duration in seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds; got {value!r}")
     if not 0 <= value <= LONGEST:
@@ -81,7 +81,7 @@ def _check_size(name: str, value: int, *, least: int) -> None:
 
 
 def merged_formats(value: Merge) -> tuple[Format, ...]:
-    """The formats to merge. Raises as `Options` does."""
+    """Return the formats to merge. A wrong value raises as in `Options`."""
     if value is None:
         return ()
     one = isinstance(value, Format) or not isinstance(value, Collection) or isinstance(value, str)
@@ -100,7 +100,7 @@ def merged_formats(value: Merge) -> tuple[Format, ...]:
 
 
 def event_names(value: Collection[str]) -> frozenset[str]:
-    """The names of events that must not wait. Raises as `Options` does."""
+    """Return the names of events that must not wait. A wrong value raises as in `Options`."""
     if isinstance(value, str | bytes) or not isinstance(value, Collection):
         raise TypeError(f"flush_on must be a collection of strings; got {value!r}")
     for item in value:
@@ -112,8 +112,8 @@ def event_names(value: Collection[str]) -> frozenset[str]:
 
 
 def media_types(value: Collection[str]) -> frozenset[bytes]:
-    """The media types as they stand in a header, in lower case. Raises as `Options` does."""
-    # A lone string is a collection of letters: the mistake that would match nothing, silently.
+    """Return the media types in lower case, as bytes. A wrong value raises as in `Options`."""
+    # A single string would be taken as a collection of letters, and match nothing.
     if isinstance(value, str | bytes) or not isinstance(value, Collection):
         raise TypeError(f"media_types must be a collection of strings; got {value!r}")
     for item in value:

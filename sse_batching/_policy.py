@@ -1,4 +1,5 @@
-"""Which responses are batched: decided from the request and the start of the response."""
+"""Which responses are batched, commented and merged. Decided by the request and the start
+message."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ BODILESS_STATUS: Final = frozenset({204, 304})
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The value of the first header of that name (in lower case)."""
+    """Return the value of the first header with this lower-case name."""
     length = len(name)
     for key, value in headers:
         if len(key) == length and key.lower() == name:
@@ -63,7 +64,7 @@ def with_header_list(start: Message) -> Message:
 
 
 def ends_response(message: Message) -> bool:
-    """Whether this is the last message of a response's body."""
+    """Return True if this message ends the body of a response."""
     kind = message.get("type")
     if kind == BODY or kind == "http.response.zerocopysend":
         return not message.get("more_body", False)
@@ -71,8 +72,8 @@ def ends_response(message: Message) -> bool:
 
 
 def takes_comments(start: Message) -> bool:
-    """Whether comment lines may be put between its events: it is an event stream, as it stands on
-    the wire, and of no promised length."""
+    """Return True if comment lines may be added: the response is an unencoded event stream without
+    a Content-Length."""
     headers = start.get("headers", ())
     return (
         MEDIA_TYPES[bytes(header(headers, b"content-type") or b"")] == b"text/event-stream"
@@ -82,10 +83,11 @@ def takes_comments(start: Message) -> bool:
 
 
 def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
-    """What merges the events of the response that starts so; None: nothing does.
+    """Return a merger for the events of this response, or None.
 
-    What is encoded cannot be read, and what has a promised length or another status than 200 is no
-    live stream. A client that says where it left off gets a replay, of which it may skip a part.
+    Encoded events cannot be read. A response with a Content-Length or a status other than 200 is no
+    live stream. A client that names its last event gets a replay, and may skip events by their
+    number.
     """
     if not options.merge and not options.flush_on:
         return None

@@ -35,7 +35,7 @@ class Reading(Enum):
     WATCH = auto()
     """The task that reads ahead."""
     ENDED = auto()
-    """Nothing more is read: `http.disconnect` came, or `receive` raised."""
+    """Nothing more is read: the client is gone, or the task that reads ahead failed."""
 
 
 class Receiver:
@@ -71,7 +71,7 @@ class Receiver:
         self._queue: deque[Message] | None = None  # messages read ahead
         self._backlog = 0  # bytes of the queue
         self._waiting = 0  # calls of the app's that wait for a message of the queue
-        self._withholds_disconnect = True
+        self._withholds_disconnect = True  # until the app may see `http.disconnect`
         self._disconnect: Message = DISCONNECT
         self._app_read: Interruptible | None = None
         self._changed: anyio.Event | None = None
@@ -156,7 +156,7 @@ class Receiver:
         if read.interrupted:
             return await self._next()
         if message["type"] == "http.disconnect":
-            self._waiting += 1  # the app still waits: `close` asks for `app_waits`
+            self._waiting += 1  # the app still waits: `close` reads `app_waits`
             try:
                 self._client_left(message)
             finally:

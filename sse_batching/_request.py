@@ -1,4 +1,4 @@
-"""What every request costs: an object that `current_token()` finds, and a look at its messages."""
+"""The part of a request that every request pays for: it is found, and its messages are seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asgiref.sync import markcoroutinefunction
 from ._exchange import Exchange
 from ._loop import Loop
 from ._options import Options
-from ._policy import is_batched, with_header_list
+from ._policy import ends_response, is_batched, with_header_list
 from ._receiver import Receiver
 from ._states import AWAITING, COMPLETED, PASSING
 from ._types import START, Message, Receive, Scope, Send
@@ -61,15 +61,15 @@ class RequestContext:
         """The task in which the server runs the app, as `Loop.app_task` takes it."""
         self._state = AWAITING
         self.ended = False
-        """True once the app has ended, and the middleware with it."""
+        """True once the app and the middleware have returned."""
         self.exchange: Exchange | None = None
         """None for a request that neither streams nor was asked for its token."""
         self._receiver: Receiver | None = None
         self._token: CancellationToken | None = None
         self._id: str | None = None
 
-    # For the app: its `receive` and `send`. A plain function returns what the server returns, and
-    # spares a coroutine for each message. It is marked for code that asks whether it is a coroutine
+    # For the app. `send` is a plain function that returns the server's awaitable, which saves a
+    # coroutine for each message. The mark is for code that asks whether `send` is a coroutine
     # function.
 
     async def receive(self) -> Message:
@@ -94,7 +94,7 @@ class RequestContext:
                 if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
                 self._state = PASSING
-        elif "more_body" not in message or not message["more_body"]:
+        elif not message.get("more_body", False) and ends_response(message):
             # Before the write: the server may say `http.disconnect` during the last write.
             self._state = COMPLETED
         return self._server_send(message)
@@ -134,9 +134,9 @@ class RequestContext:
 
     def _token_requested(self) -> None:
         if self._token is not None and not self.ended:
-            self.make_exchange().token_requested(self._token)
+            self.make_exchange().watch_for_token(self._token)
 
-    # The parts that are made on demand.
+    # Parts made on demand.
 
     @property
     def receiver(self) -> Receiver:

@@ -1,4 +1,4 @@
-"""One batched response: which messages are buffered, and which are written in their place."""
+"""One batched response: which messages are buffered, and which are written between batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK_KEYS: Final = frozenset({"type", "body", "more_body"})
 
 
 class BatchedResponse:
-    """Buffers the chunks of one response, and has every other message written in its place.
+    """Buffers the chunks of one response, and has other messages written in order between batches.
 
     Bytes in and bytes out differ when events are merged or comments are added. `buffer` counts
     bytes in, `writer` counts bytes out.
@@ -81,8 +81,8 @@ class BatchedResponse:
             self.writer.set_max_delay(options.max_delay)
 
     async def send(self, message: Message) -> None:
-        """Buffer the message if it is a chunk, and wait while the buffer is full. Write any other
-        message in its place, and wait until it is delivered.
+        """Buffer a chunk, and wait while the buffer is full. Write any other message after the
+        batch, and wait for its delivery.
 
         The slow path of `send`, for a writer that is `accepting`. `Buffer.add_nowait` is the fast
         one.

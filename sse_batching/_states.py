@@ -26,8 +26,9 @@ class State(IntEnum):
     COMPLETED = auto()
     """The last message was delivered. A disconnect after it is only the end of the request."""
     CLOSED = auto()
-    """The batched response ended early. `send` rejects, and nothing is added to the buffer. What is
-    buffered is still written if the server has cancelled the request, and dropped otherwise."""
+    """The batched response ended early. `send` is rejected or ignored, and nothing is added to the
+    buffer. What is buffered is still written if the server has cancelled the request, and dropped
+    otherwise."""
 
 
 # For code that runs for every message: CPython 3.11 looks up a member of an enum in a Python

@@ -16,10 +16,11 @@ from ._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
 from ._types import Message, Send
 
 _UNKNOWN_TAIL: Final = b"?"
+"""The end of a message that is not looked at: never an event boundary, so no comment follows."""
 
 
 class PendingMessage:
-    """A message that is written in its place in the order, while its sender waits."""
+    """A message to write in order, between the batches. Its sender waits for the write."""
 
     __slots__ = ("done", "ends", "error", "has_waiter", "last", "message", "size")
 
@@ -35,7 +36,7 @@ class PendingMessage:
         self.size = size
         """Bytes of the body; None if the message has no body. Unused if `last`."""
         self.has_waiter = True
-        """False once the sender's wait was cancelled."""
+        """False once the sender has stopped waiting."""
         self.error: BaseException | None = None
         self.done = anyio.Event()
 
@@ -51,7 +52,7 @@ class SuspendedWrite(NamedTuple):
 
 
 class BatchWriter:
-    """Writes batches when they are due, and other messages in their place between the batches.
+    """Writes batches when they are due, and other messages in order between them.
 
     One task makes one write at a time. A producer (the app's `send`) never writes: it adds to the
     buffer and calls `schedule`, or waits in `write_through`, `drain` or `wait_turn`. So cancelling
@@ -61,8 +62,8 @@ class BatchWriter:
     waiting, so the timer's callback makes the write in the name of the task (`on_timer`). The task
     wakes only if the server has to wait for its client.
 
-    `close` is called with a `Cause` when a write fails or stalls, and with None when the last
-    message is delivered.
+    `close` is `Exchange.close`. It is called with a `Cause` when a write fails or stalls, and with
+    None when the last message is delivered.
     """
 
     __slots__ = (
@@ -105,10 +106,10 @@ class BatchWriter:
         keepalive_interval: float | None,
     ) -> None:
         self.closed = False
-        """True once nothing more is written: the last message was, or the writer was aborted."""
+        """True once the last message is written, or the writer is aborted."""
         self.queued = 0
-        """How many producers are ahead of new chunks: one whose message is being written, and those
-        in `wait_turn`."""
+        """How many producers are ahead of new chunks: one whose message is being written (`_run`
+        subtracts it), and those in `wait_turn`."""
         self.writes = 0
         self.bytes_sent = 0
         self._send = send
@@ -274,8 +275,8 @@ class BatchWriter:
                 else:
                     await self._parker.park()
         except BaseException as error:
-            # A failed write is caught in `_finish_write`. Anything else must not die in this task:
-            # the task may have been cancelled together with all tasks of the event loop.
+            # `_finish_write` catches a failed write. Report any other exception, too: it would be
+            # lost with this task. One example is a cancellation of all tasks of the event loop.
             if not self.closed:
                 self._close(of_failed_write(error))
             if not isinstance(error, Exception):
@@ -340,7 +341,7 @@ class BatchWriter:
     # In the timer's callback: what the task would do, up to the first wait.
 
     def on_timer(self) -> None:
-        """Write the batch whose deadline has come (`Waiter`)."""
+        """Write the batch whose deadline has come. Called by `TimerQueue`."""
         self._queued_in = None
         if self._parker.parked:  # otherwise the task is awake, and sees the batch by itself
             # The timer serves many streams. Each writes in the context of its own request.

@@ -1,4 +1,4 @@
-"""The token that tells the code downstream to stop: in the event loop, in threads, in callbacks."""
+"""The token that tells an agent to stop: in the event loop, in threads, and by callbacks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MISSING: Final = object()
 
 
 class Registration:
-    """A callback that waits for a token. As a context manager it unregisters at the end."""
+    """A registered callback of a token. As a context manager, it unregisters itself at the end."""
 
     __slots__ = ("_call", "_token")
 
@@ -37,10 +37,10 @@ class Registration:
         self._call = call
 
     def unregister(self) -> bool:
-        """Take the callback back. True if it had not been called, and now never will be.
+        """Unregister the callback. Return True if the callback was not called, and never will be.
 
-        Safe from any thread, any number of times. *Not guaranteed*: that a callback which another
-        thread is just running has come to its end.
+        Safe in any thread, any number of times. *Not guaranteed*: that a callback which another
+        thread is running has finished.
         """
         return self._token._forget(self)
 
@@ -57,40 +57,41 @@ class Registration:
 
 
 class CancellationToken:
-    """A flag that is raised once and stays up: "nobody needs this work any more".
+    """A flag that is set once and never cleared: "nobody needs this work any more".
 
-    Usable without the middleware. All methods are safe from any thread, any task, and any signal
+    Usable without the middleware. All methods are safe in any thread, any task, and any signal
     handler: they take no lock.
 
-    *Not guaranteed*: that anything stops. The token asks; who is asked has to look. And a signal
-    handler (`signal.signal`) that cancels wakes the tasks in `wait_async` only when their event
-    loop has something else to do; `loop.add_signal_handler` wakes them at once.
+    *Not guaranteed*: that the work stops. The code that does the work has to check the token. A
+    signal handler (`signal.signal`) that cancels wakes the tasks in `wait_async` only when their
+    event loop has something else to do. `loop.add_signal_handler` wakes them at once.
     """
 
-    # Every step below that two threads may race for is one operation of a dict: it happens or not.
+    # Threads may race for each step below, so each step is one atomic operation of a dict.
 
     __slots__ = ("_callbacks", "_cause", "_flag", "cancelled")
 
     def __init__(self) -> None:
         self.cancelled = False
-        """A plain attribute, cheap enough for an inner loop. Read it; `cancel` sets it."""
+        """True once cancelled. A plain attribute, cheap enough for an inner loop. Only `cancel`
+        sets it."""
         self._cause: dict[str, tuple[CancelReason, str | None, BaseException | None]] = {}
         self._callbacks: dict[Registration, object] = {}
         self._flag: dict[str, threading.Event] = {}
 
     @property
     def reason(self) -> CancelReason | None:
-        """Why; None until cancelled."""
+        """The reason; None until cancelled."""
         return self._cause[CAUSE][0] if self._cause else None
 
     @property
     def message(self) -> str | None:
-        """For people: "SSE client disconnected"."""
+        """The message for people, such as "SSE client disconnected"; None if there is none."""
         return self._cause[CAUSE][1] if self._cause else None
 
     @property
     def error(self) -> BaseException | None:
-        """What the failing write raised, where there was one."""
+        """The exception of the write that failed; None if no write failed."""
         return self._cause[CAUSE][2] if self._cause else None
 
     def cancel(
@@ -99,12 +100,12 @@ class CancellationToken:
         message: str | None = None,
         error: BaseException | None = None,
     ) -> bool:
-        """Cancel. True for the one call that did it; every later call changes nothing.
+        """Cancel the token. Return True for the first call. Later calls change nothing.
 
-        Synchronous: when the call that did it returns, the callbacks have run, in the order in
-        which they were registered, in this thread. What one of them raises is logged, and the
-        others still run; `KeyboardInterrupt` and `SystemExit` go on when all have run. Raises
-        `ValueError` for a reason that is none.
+        Synchronous: when the first call returns, the callbacks have run in this thread, in the
+        order in which they were registered. The exception of a callback is logged, and the other
+        callbacks still run. `KeyboardInterrupt` and `SystemExit` are raised again after the last
+        callback. Raises `ValueError` for an unknown reason.
         """
         cause = (CancelReason(reason), message, error)
         first = self._cause.setdefault(CAUSE, cause) is cause
@@ -121,22 +122,26 @@ class CancellationToken:
         return True
 
     def raise_if_cancelled(self) -> None:
-        """Raise `StreamCancelled`, from the `error` if there is one, once cancelled."""
+        """Raise `StreamCancelled` if the token is cancelled. Its `__cause__` is `error`."""
         if self.cancelled:
             reason, message, error = self._cause[CAUSE]
             raise StreamCancelled(message or str(reason), reason) from error
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block this thread until cancelled, at most `timeout` seconds; whether it is cancelled.
+        """Block this thread until the token is cancelled, at most `timeout` seconds. Return True if
+        the token is cancelled.
 
-        For threads only: in a task it would block the event loop; use `wait_async` there.
+        For threads only. In a task, `wait` would block the event loop: use `wait_async` there.
         """
         flag = self._flag.setdefault(FLAG, threading.Event())
-        # Looked at after the flag is there: `cancel` does the two the other way round.
+        # Read after the event exists: `cancel` sets `cancelled` before it looks for the event.
         return self.cancelled or flag.wait(timeout)
 
     async def wait_async(self) -> None:
-        """Wait, in a task of any event loop, until cancelled. A wait that ends leaves nothing."""
+        """Wait until the token is cancelled, in a task of any event loop.
+
+        A cancelled wait leaves nothing behind.
+        """
         event = anyio.Event()
         loop = anyio.lowlevel.current_token()
         home = threading.get_ident()
@@ -145,15 +150,15 @@ class CancellationToken:
             if threading.get_ident() == home:
                 event.set()
             else:
-                # `from_thread.run_sync` waits for the loop to answer. A thread of its own does
-                # that waiting, so that `cancel` never waits for a loop that may be waiting for it.
+                # `from_thread.run_sync` waits for the event loop. Another thread does that, so that
+                # `cancel` never waits for an event loop that may be waiting for `cancel`.
                 threading.Thread(target=set_in_loop, daemon=True).start()
 
         def set_in_loop() -> None:
             try:
                 anyio.from_thread.run_sync(event.set, token=loop)
-            except RuntimeError:  # the loop has ended, and the waiting task with it
-                logger.debug("a task that waited for a token is gone with its event loop")
+            except RuntimeError:  # the event loop has ended, and the waiting task with it
+                logger.debug("the event loop of a task that waited for a token has ended")
 
         with self.register(wake):
             await event.wait()
@@ -161,13 +166,16 @@ class CancellationToken:
     def register(
         self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs
     ) -> Registration:
-        """Have `callback(*args)` called once on cancellation; at once, if already cancelled.
+        """Call `callback(*args, **kwargs)` once, when the token is cancelled; now, if it already
+        is.
 
-        It runs in the thread that cancels: for the middleware that is the thread of the event
-        loop, so it must be quick and must not block. A coroutine function raises `TypeError`.
-        ``token.register(agent.interrupt, "SSE client
-        disconnected")`` is the whole wiring for an agent that has an interrupt method;
-        ``token.register(task.cancel)`` and ``token.register(event.set)`` do for others.
+        The callback runs in the thread that cancels. In a request, that is the thread of the event
+        loop, so the callback must be quick and must not block. A coroutine function raises
+        `TypeError`.
+
+        `token.register(agent.interrupt, "SSE client disconnected")` is all that an agent with an
+        interrupt method needs. Others need `token.register(task.cancel)` or
+        `token.register(event.set)`.
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable; got {callback!r}")
@@ -175,17 +183,18 @@ class CancellationToken:
             raise TypeError(f"callback must be a plain function, nobody would await {callback!r}")
         registration = Registration(self, lambda: callback(*args, **kwargs))
         self._callbacks[registration] = None
-        # Looked at after the registration, so that no cancellation can fall between the two.
+        # Read after the registration, or a cancellation between the two would be missed.
         if self.cancelled and (stop := self._call(registration)):
             raise stop
         return registration
 
     def _forget(self, registration: Registration) -> bool:
-        """Whether it was there. Of all who race for it one gets it."""
+        """Remove the callback. Return True if it was still registered: of several threads, only one
+        gets True."""
         return self._callbacks.pop(registration, MISSING) is not MISSING
 
     def _call(self, registration: Registration) -> BaseException | None:
-        """Call it, unless somebody has, or it was taken back. What must go on is returned."""
+        """Call the callback if it is still registered. Return an exception that must be raised."""
         if not self._forget(registration):
             return None
         try:

@@ -1,6 +1,6 @@
-"""What the package raises, split by whose fault it is.
+"""The exceptions of the package, by whose fault they are.
 
-All of them mean that the stream is over; none of them leaves a stream half usable.
+Each of them means that the stream has ended. None of them leaves a stream half usable.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from .reasons import CancelReason
 
 
 class SSEBatchingError(Exception):
-    """Base of all exceptions that the package raises on its own account."""
+    """The base of the package's exceptions."""
 
 
 class StreamCancelled(SSEBatchingError):
     """Raised by `CancellationToken.raise_if_cancelled` in the code that does the work.
 
-    Nobody's fault: somebody asked the work to stop. ``__cause__`` is what a failing write
-    raised, where there was one.
+    Nobody is at fault: the work was asked to stop. `__cause__` is the exception of the write that
+    failed, if one failed.
 
-    A request that ends with this exception because its client is gone makes no traceback in the
+    A request that ends with this exception after its client has left makes no traceback in the
     server's log.
     """
 
@@ -30,9 +30,9 @@ class StreamCancelled(SSEBatchingError):
 class ClientDisconnected(SSEBatchingError, OSError):
     """Raised by the `send` of an app whose client can no longer be reached.
 
-    The peer's fault, not the app's. It is an `OSError`, because that is what ASGI (HTTP spec 2.4)
-    lets a server raise there, and what frameworks already catch. ``__cause__`` is what the failing
-    write raised; there is none if the client was seen to leave or to stall.
+    The client is at fault, not the app. A subclass of `OSError`, because ASGI (HTTP spec 2.4) lets
+    a server raise an `OSError` there, and frameworks already catch it. `__cause__` is the exception
+    of the write that failed; None if the client left or stalled.
     """
 
     def __init__(self, message: str, reason: CancelReason) -> None:

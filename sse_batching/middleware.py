@@ -51,30 +51,33 @@ class SSEBatchingMiddleware:
 
     Args:
         app: the ASGI app.
-        max_delay: the longest time that a chunk waits for company. The first one, and any after a
-            quiet `max_delay`, does not wait. 0: only join what piles up behind a write in flight.
+        max_delay: the longest time that a chunk waits for more chunks. The first chunk, and any
+            chunk after a quiet `max_delay`, is written at once and begins a burst. No chunk waits
+            longer than its burst is old. 0: join only the chunks that arrive during a write.
         max_batch_bytes: flush at this size. Also the most that is buffered for a stream: past it
             the app's `send` waits until the client has read on.
         media_types: the responses to batch, as `type/subtype`.
         keepalive_interval: send a comment line when nothing was sent for so long; None: never.
             Only into `text/event-stream`, between events.
-        send_timeout: a write that takes this long means that the client has stalled; None: it may
-            take for ever.
-        grace_period: how long an app that has asked for its token may wind up by itself, from the
-            token's cancellation until it sees `http.disconnect`, and is cancelled if it streams.
+        send_timeout: a write that takes this long means that the client has stalled; None: no
+            limit.
+        grace_period: how long an app that asked for its token may clean up. The period begins with
+            the token's cancellation. After it the app sees `http.disconnect`, and is cancelled if
+            it still streams.
         record_bytes: keep the first so many bytes that the app produced, for the report.
-        merge: make one event of the adjacent text deltas of a batch; None: leave events as they
-            are. `"auto"`: of the formats that are known by their events; or a format of
-            `sse_batching.formats`, or several. An event that is no such delta goes out at once,
-            behind what was pending. What is not understood passes through. docs/merging.md has
-            what this changes for clients, and which responses are never merged.
-        flush_on: the types of further events that must not wait, by their `event` field or the
+        merge: join adjacent text deltas of a batch into one event. None: leave events unchanged.
+            `"auto"`: detect the format. Or one or several formats of `sse_batching.formats`. Any
+            other event of a detected format is written at once, after the pending batch. Unknown
+            events pass through. docs/merging.md says what this changes for clients, and which
+            responses are never merged.
+        flush_on: the types of further events that must not wait: their `event` field, or the
             member `type` of their JSON.
-        max_merged_bytes: the most that one merged event has.
-        enabled: called with the scope of each HTTP request; False: leave it alone altogether.
-        on_close: called with the `StreamReport` of each stream when it has ended, completed or
-            not; and of a request whose client left before its response began, if anybody had asked
-            for the token. May be a coroutine function. What it raises is logged.
+        max_merged_bytes: the largest size of a merged event.
+        enabled: called with the scope of each HTTP request. If it returns False, the request passes
+            through as without the middleware.
+        on_close: called with the `StreamReport` when a stream has ended. Also for a request whose
+            client left before the response began, if the token was asked for. May be a coroutine
+            function. Its exceptions are logged.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class SSEBatchingMiddleware:
             request.ended = True
             current_request.reset(before)
             del scope[SCOPE_KEY]
-        if raised is not None:
+        if raised is not None:  # outside the `except`, so that Python sets no `__context__`
             raise raised
 
     async def _finish(

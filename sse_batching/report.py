@@ -1,4 +1,4 @@
-"""What became of a stream: handed to `on_close`."""
+"""How a stream ended: the argument of `on_close`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Outcome = Literal["completed", "incomplete", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class StreamReport:
-    """What became of one stream. Durations are seconds, sizes are bytes.
+    """How one stream ended. Durations are seconds, sizes are bytes.
 
-    *Not guaranteed*: that the client has read what counts as sent. A write counts as delivered
-    when the server took it, and servers buffer some megabytes for a client that does not read.
+    *Not guaranteed*: that the client has read the bytes that count as sent. A write counts as
+    delivered when the server's `send` has returned, and servers buffer some megabytes for a client
+    that does not read.
     """
 
     stream_id: str
@@ -25,19 +26,20 @@ class StreamReport:
     failed or stalled, or the server cancelled the request. `failed`: the app raised, broke the
     protocol, or returned without a last message."""
     reason: CancelReason | None
-    """Why the stream was closed; None if it ran to its own end."""
+    """The reason of an early end; None if there was none."""
     error: BaseException | None
-    """What the failing write, or else the app, raised."""
+    """The exception of the write that failed, or else of the app."""
     chunks: int
-    """Body messages of the app that were accepted, but for empty ones."""
+    """Body messages that the app sent and the middleware accepted. An empty one counts only if it
+    comes first."""
     bytes_in: int
-    """Bytes in them."""
+    """Bytes of these chunks."""
     writes: int
     """Body messages that the server accepted."""
     bytes_sent: int
-    """Bytes in them: keep-alive comments included, and after merging."""
+    """Bytes of these writes, with keep-alive comments, after merging."""
     bytes_undelivered: int
-    """Bytes that the app sent and the server did not take."""
+    """Bytes of the chunks that the server did not accept."""
     time_to_first_chunk: float | None
     """From the start of the request to the app's first chunk; None if there was none."""
     duration: float
@@ -49,4 +51,4 @@ class StreamReport:
     recorded: bytes
     """The first `record_bytes` bytes that the app produced, delivered or not."""
     recorded_all: bool
-    """Whether `recorded` is all that the app produced."""
+    """True if `recorded` has every byte that the app produced."""

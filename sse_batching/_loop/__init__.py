@@ -70,11 +70,11 @@ class AppTask(Protocol):
         """
 
     async def uncancel(self, *, cancelled: bool) -> bool:
-        """Undo the cancellations counted as our own. Return True if there were any and nobody else
-        has requested one.
+        """Undo the cancellations counted as our own. Return True if there were any, and no other
+        code has requested one.
 
-        `cancelled`: a cancellation came out of the app. Otherwise one of ours may still be on its
-        way, and is awaited here.
+        `cancelled`: the app ended with a cancellation. If not, one of our own may still be pending,
+        and is awaited here.
         """
 
 
@@ -123,7 +123,8 @@ class Loop(Protocol):
 
     @property
     def timer_queues(self) -> Callable[[float], TimerQueue]:
-        """Return the queue for deadlines that are so many seconds after they are added.
+        """Return the queue for one delay: for deadlines that are this many seconds away when they
+        are added.
 
         The callbacks run in an empty context, not in that of the first waiter.
         """
@@ -145,7 +146,7 @@ class Loop(Protocol):
         """True if `AppTask.cancel` works only around an app that runs in `AppTask.scope`."""
 
     def current_task(self) -> Any:
-        """Return the running task, for `app_task`."""
+        """Return the running task, for `app_task`. On trio: a new `TrioAppTask`."""
 
     def app_task(self, task: Any) -> AppTask:
         """Return this task of `current_task` as the one in which the server runs the app."""

@@ -24,7 +24,8 @@ class LoopLatency:
         self.limit = 0.0
         """`too_long` is False up to this time, and need not be called."""
         self.iteration = 0
-        """The number of the sampled iteration. Another iteration has another number."""
+        """The number of the last sample. While `too_long` returns True, an equal number means the
+        same loop iteration."""
         self._call_soon = call_soon
         self._sampling = False
 
