@@ -15,7 +15,7 @@ from ._options import Options
 from ._policy import ends_response, is_batched, with_header_list
 from ._receiver import Receiver
 from ._states import AWAITING, COMPLETED, PASSING
-from ._types import START, Message, Receive, Scope, Send
+from ._types import BODY, START, Message, Receive, Scope, Send
 from .cancellation import CancellationToken
 
 _lock: Final = threading.Lock()
@@ -94,8 +94,12 @@ class RequestContext:
                 if is_batched(self._scope, message, self._options.media_types):
                     return self._start(message)
                 self._state = PASSING
-        elif not message.get("more_body", False) and ends_response(message):
-            # Before the write: the server may say `http.disconnect` during the last write.
+        # `ends_response` inlined for a body. The state changes before the write, because the server
+        # may say `http.disconnect` during the last write.
+        elif message["type"] == BODY:
+            if not message.get("more_body", False):
+                self._state = COMPLETED
+        elif ends_response(message):
             self._state = COMPLETED
         return self._server_send(message)
 

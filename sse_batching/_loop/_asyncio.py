@@ -67,7 +67,7 @@ class AsyncioLoop:
         return AsyncioParker(self.loop)
 
     def interruptible(self) -> AsyncioInterruptible:
-        return AsyncioInterruptible(asyncio.current_task())
+        return AsyncioInterruptible(self.current_task())
 
 
 class AsyncioTask:
