@@ -88,7 +88,7 @@ def test_batched_stream_comes_whole(backend: str) -> None:
     assert response.content == b"".join(map(event, range(EVENTS)))
     (report,) = service.reports
     assert report.outcome == "completed"
-    assert report.writes < EVENTS / 4
+    assert report.writes < EVENTS / 2
 
 
 @each_backend
