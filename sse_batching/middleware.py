@@ -148,7 +148,7 @@ class SSEBatchingMiddleware:
         finally:
             request.ended = True
             current_request.reset(before)
-            del scope[SCOPE_KEY]
+            scope.pop(SCOPE_KEY, None)
         if raised is not None:  # outside the `except`, so that Python sets no `__context__`
             raise raised
 
@@ -160,7 +160,6 @@ class SSEBatchingMiddleware:
             finished = await request.make_exchange().finish(error)
             await self._call_on_close(finished)
         finally:
-            request.ended = True
             request.release()
         return finished.error
 

@@ -54,7 +54,8 @@ class JSONFormat:
     recognise: Callable[[Mapping[str, Any]], bool]
     """Return True if an event whose data is this object is in this format."""
     rules: tuple[Rule, ...]
-    """The kinds of delta events. The first rule that merges an event counts."""
+    """The kinds of delta events. The first rule that merges an event counts. `JSONTemplate.accepts`
+    decides which two events are merged."""
     mark: bytes = b""
     """Bytes that are in every delta event. Other events are not parsed."""
     header: bytes | None = None
