@@ -18,8 +18,8 @@ from tests.servers.matrix.table import (
     SHUTDOWN_COLUMNS,
     STALLING,
     Found,
-    places,
-    rendered,
+    all_places,
+    render,
 )
 from tests.servers.matrix.ways import ways_of
 
@@ -31,8 +31,8 @@ def expected() -> Found:
         name = str(kind)
         for phase in Phase:
             ways = {way.title: left(kind, way, phase) for way in ways_of(kind)}
-            found[LEAVING, name, phase.words] = ways
-            found[STALLING, name, phase.words] = {"": stalled(kind, phase)}
+            found[LEAVING, name, phase.column] = ways
+            found[STALLING, name, phase.column] = {"": stalled(kind, phase)}
         if kind in HTTP1_KINDS:
             found[OTHER, name, PIPELINED] = {"": pipelined(kind)}
         found[OTHER, name, NEVER_AWAITS] = {"": never_awaits(kind)}
@@ -44,10 +44,10 @@ def expected() -> Found:
 
 def test_every_cell_has_an_expectation() -> None:
     """Each server, way and point of a response that the page is about."""
-    assert set(expected()) == set(places())
+    assert set(expected()) == set(all_places())
 
 
 @pytest.mark.parametrize("table", COLUMNS)
 def test_the_page_says_what_the_run_expects(table: str) -> None:
     """A table that was changed without a run is missed here, and a row that was dropped."""
-    assert rendered(table, expected()) in PAGE.read_text()
+    assert render(table, expected()) in PAGE.read_text()

@@ -1,4 +1,4 @@
-"""What each server tells of a client that leaves, of one that stops reading, and of its own end.
+"""What each server reports when a client leaves or stops reading, and when the server shuts down.
 
-`make test-servers` runs it. What it finds is the tables of docs/servers.md.
+Run by `make test-servers`. The tables of docs/servers.md show what it finds.
 """

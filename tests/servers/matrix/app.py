@@ -1,5 +1,8 @@
-"""The app that the servers run. It tells the tests what becomes of each request: one line of JSON
-in a named pipe, so that nothing passes through the server for it."""
+"""The app that the servers run.
+
+It records for the tests what happens to each request. Each record is one line of JSON in a named
+pipe, so that none of them has to pass through the server.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,18 @@ import sse_batching
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_stream, current_token
 from sse_batching._loop import LazyTimer
 from sse_batching._types import Message, Receive, Scope, Send
-from tests.servers.matrix.phases import LAST, Phase, Then, chunks_after, chunks_before
+from tests.servers.matrix.phases import LAST, Action, Phase, chunks_after, chunks_before
 
 PIPE: Final = os.open(os.environ["SERVER_MATRIX_PIPE"], os.O_WRONLY)
 PACKAGE: Final = str(Path(sse_batching.__file__).parent)
 
-# A generator must be closed by those who run it: a collection would close it as well.
+# The framework has to close its generators. A garbage collection would close them as well, and hide
+# that the framework does not.
 gc.disable()
 
 
-class Life:
-    """One request, and what is told of it."""
+class TrackedRequest:
+    """One request, and the records about it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -42,64 +46,68 @@ class Life:
         self._written = anyio.Event()
         self._taken = 0
 
-    def tell(self, what: str, **details: Any) -> None:
+    def record(self, what: str, **details: Any) -> None:
         line = json.dumps({"request": self.name, "what": what, **details})
         os.write(PIPE, line.encode() + b"\n")
 
     def watch_token(self) -> None:
         token = self.token = current_token()
         self.registration = token.register(
-            lambda: self.tell("cancelled", reason=token.reason, message=token.message)
+            lambda: self.record("cancelled", reason=token.reason, message=token.message)
         )
 
     async def write(self, send: Send, message: Message) -> None:
-        """Hand a message of the middleware's to the server."""
+        """Pass a message of the middleware on to the server."""
         await send(message)
         self._taken += len(message.get("body", b""))
         self._written.set()
         self._written = anyio.Event()
 
     async def write_waits(self, size: int) -> bool:
-        """Whether the server does not take these bytes: on this machine's own network nothing but a
-        full buffer takes so long."""
+        """Return True if the server has not taken this many bytes after 50 ms.
+
+        On the loopback interface only a full buffer makes a write take this long.
+        """
         with anyio.move_on_after(0.05):
             while self._taken < size:
                 await self._written.wait()
         return self._taken < size
 
-    def over(self, raised: BaseException | None) -> None:
+    def ended(self, raised: BaseException | None) -> None:
         self.registration.unregister()
         callbacks = len(self.token._callbacks)
-        self.tell("over", callbacks=callbacks, raised=repr(raised) if raised else None)
+        self.record("ended", callbacks=callbacks, raised=repr(raised) if raised else None)
 
 
-lives: Final[dict[str, Life]] = {}
-life_of_request: Final[ContextVar[Life]] = ContextVar("life_of_request")
+tracked_requests: Final[dict[str, TrackedRequest]] = {}
+tracked_request: Final[ContextVar[TrackedRequest]] = ContextVar("tracked_request")
 
 
-async def agent(life: Life, phase: Phase, then: Then) -> AsyncIterator[bytes]:
+async def agent(tracked: TrackedRequest, phase: Phase, action: Action) -> AsyncIterator[bytes]:
     try:
         for chunk in chunks_before(phase):
             yield chunk
         if phase is not Phase.AFTER_END:
-            life.tell("there")
-            for chunk in chunks_after(phase, then):
+            tracked.record("reached")
+            for chunk in chunks_after(phase, action):
                 yield chunk
-            if then is Then.FLOOD:
-                life.tell("all sent")
+            if action is Action.FLOOD:
+                tracked.record("all sent")
             else:
                 await anyio.sleep_forever()
     finally:
-        life.tell("closed")
+        tracked.record("closed")
 
 
-class LastMessageBehindOthers(Response):
-    """A response that ends while the server is still busy with what came before, if anything can
-    make it wait for its client: else after more than all buffers hold."""
+class ResponseEndingDuringWrite(Response):
+    """A response that ends while an earlier write still waits for the client.
+
+    On a server whose writes never wait, it ends after more bytes than all buffers hold.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        life = life_of_request.get()
-        current_stream().configure(max_delay=0)  # so that little is in each write
+        tracked = tracked_request.get()
+        current_stream().configure(max_delay=0)  # so that each write is small
         sent = 0
 
         async def send_body(body: bytes, *, more: bool = True) -> None:
@@ -110,113 +118,116 @@ class LastMessageBehindOthers(Response):
         try:
             for chunk in [
                 *chunks_before(Phase.FINAL_WRITE),
-                *chunks_after(Phase.FINAL_WRITE, Then.WAIT),
+                *chunks_after(Phase.FINAL_WRITE, Action.WAIT),
             ]:
                 await send_body(chunk)
                 sent += len(chunk)
-                if await life.write_waits(sent):
+                if await tracked.write_waits(sent):
                     break
-            life.tell("there")
+            tracked.record("reached")
             await send_body(LAST, more=False)
         finally:
-            life.tell("closed")
+            tracked.record("closed")
 
 
 async def stream(request: Request) -> Response:
-    """A handler that asks for its token, and leaves it to others to act on it."""
-    life = life_of_request.get()
-    phase, then = Phase(request.path_params["phase"]), Then(request.path_params["then"])
-    life.watch_token()
+    """Ask for the token, and ignore it. The framework or the middleware has to end the stream."""
+    tracked = tracked_request.get()
+    phase, action = Phase(request.path_params["phase"]), Action(request.path_params["action"])
+    tracked.watch_token()
     if phase is Phase.FINAL_WRITE:
-        return LastMessageBehindOthers()
-    if phase is Phase.BEFORE_START and then is Then.WAIT:
-        life.tell("there")
+        return ResponseEndingDuringWrite()
+    if phase is Phase.BEFORE_START and action is Action.WAIT:
+        tracked.record("reached")
         try:
             await current_token().wait_async()
         finally:
-            life.tell("closed")
-    work = agent(life, phase, then)
-    waits = phase is Phase.AFTER_END and then is Then.WAIT
-    after = BackgroundTask(wait_for_release, life) if waits else None
+            tracked.record("closed")
+    work = agent(tracked, phase, action)
+    waits = phase is Phase.AFTER_END and action is Action.WAIT
+    after = BackgroundTask(wait_for_release, tracked) if waits else None
     return StreamingResponse(work, media_type="text/event-stream", background=after)
 
 
-async def wait_for_release(life: Life) -> None:
-    """Work that goes on after the response; its token is still there."""
-    life.tell("there")
-    await life.released.wait()
+async def wait_for_release(tracked: TrackedRequest) -> None:
+    """Work after the end of the response, when the token can still be cancelled."""
+    tracked.record("reached")
+    await tracked.released.wait()
 
 
 async def never_awaiting(request: Request) -> Response:
-    """Its agent leaves the event loop no time but what it is made to leave."""
-    life = life_of_request.get()
-    life.watch_token()
+    """Stream from an agent that never yields to the event loop by itself."""
+    tracked = tracked_request.get()
+    tracked.watch_token()
 
     async def endless() -> AsyncIterator[bytes]:
         try:
             while True:
                 yield b"data: 0\n\n"
         finally:
-            life.tell("closed")
+            tracked.record("closed")
 
     return StreamingResponse(endless(), media_type="text/event-stream")
 
 
 async def ticking(request: Request) -> Response:
-    """Its agent says something every few milliseconds, until it is released."""
-    life = life_of_request.get()
-    life.watch_token()
+    """Stream from an agent that sends an event every 5 ms, until the request is released."""
+    tracked = tracked_request.get()
+    tracked.watch_token()
 
     async def ticks() -> AsyncIterator[bytes]:
         try:
             for number in itertools.count():
                 yield b"data: %d\n\n" % number
-                life.tell("tick", number=number)
-                if life.released.is_set():
+                tracked.record("tick", number=number)
+                if tracked.released.is_set():
                     return
                 await anyio.sleep(0.005)
         finally:
-            life.tell("closed")
+            tracked.record("closed")
 
     return StreamingResponse(ticks(), media_type="text/event-stream")
 
 
-def ended(report: StreamReport) -> None:
-    life_of_request.get().tell("reported", outcome=report.outcome, reason=report.reason)
+def on_close(report: StreamReport) -> None:
+    tracked_request.get().record("reported", outcome=report.outcome, reason=report.reason)
 
 
 streams: Final = Starlette(
     routes=[
         Route("/never-awaiting/{name}", never_awaiting),
         Route("/ticking/{name}", ticking),
-        Route("/{phase}/{then}/{name}", stream),
+        Route("/{phase}/{action}/{name}", stream),
     ]
 )
-patient: Final = SSEBatchingMiddleware(streams, on_close=ended, grace_period=0.05)
-hasty: Final = SSEBatchingMiddleware(streams, on_close=ended, grace_period=0.05, send_timeout=0.25)
+default_timeout: Final = SSEBatchingMiddleware(streams, on_close=on_close, grace_period=0.05)
+short_timeout: Final = SSEBatchingMiddleware(
+    streams, on_close=on_close, grace_period=0.05, send_timeout=0.25
+)
 
 
 async def batched(scope: Scope, receive: Receive, send: Send) -> None:
-    """The middleware, with somebody around it who sees that it has returned."""
-    *_, then, name = scope["path"].split("/")
-    life = lives[name] = Life(name)
-    life_of_request.set(life)
+    """Call the middleware, and record that it has returned and what it has raised."""
+    *_, action, name = scope["path"].split("/")
+    tracked = tracked_requests[name] = TrackedRequest(name)
+    tracked_request.set(tracked)
     raised: BaseException | None = None
 
     def send_to_server(message: Message) -> Awaitable[None]:
-        return life.write(send, message)
+        return tracked.write(send, message)
 
     try:
-        await (hasty if then == Then.FLOOD else patient)(scope, receive, send_to_server)
+        middleware = short_timeout if action == Action.FLOOD else default_timeout
+        await middleware(scope, receive, send_to_server)
     except BaseException as error:
         raised = error
         raise
     finally:
-        del lives[name]
-        life.over(raised)
+        del tracked_requests[name]
+        tracked.ended(raised)
 
 
-# Beside the middleware: how the tests look into the process.
+# Endpoints outside of the middleware, through which the tests look into the process.
 
 
 async def health(request: Request) -> Response:
@@ -224,12 +235,12 @@ async def health(request: Request) -> Response:
 
 
 async def release(request: Request) -> Response:
-    lives[request.path_params["name"]].released.set()
+    tracked_requests[request.path_params["name"]].released.set()
     return PlainTextResponse("released")
 
 
 async def state(request: Request) -> Response:
-    """What there is of the middleware's while it has nothing to do: tasks and timers."""
+    """Return the tasks and timers of the middleware that exist now."""
     gc.collect()
     objects = gc.get_objects()
     tasks = [
@@ -240,10 +251,10 @@ async def state(request: Request) -> Response:
         and task.cr_code.co_filename.startswith(PACKAGE)
     ]
     timers = [repr(timer) for timer in objects if type(timer) is LazyTimer and timer._timer]
-    return JSONResponse({"left": tasks + timers, "requests": list(lives)})
+    return JSONResponse({"left": tasks + timers, "requests": list(tracked_requests)})
 
 
-aside: Final = Starlette(
+control_app: Final = Starlette(
     routes=[
         Route("/health", health),
         Route("/state", state),
@@ -256,4 +267,4 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http" and scope["path"].count("/") > 1 and "/release" not in scope["path"]:
         await batched(scope, receive, send)
     else:
-        await aside(scope, receive, send)
+        await control_app(scope, receive, send)

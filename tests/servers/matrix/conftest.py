@@ -1,4 +1,4 @@
-"""One server for all of its cells; and the tables that the run makes of them."""
+"""One server for all cells of its kind, and the tables that a run fills."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ HERE: Final = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collected only if it is named on the command line, as in `make test-servers`: it takes too
-    long for `make test`."""
+    """Ignore this folder unless the command line names it, as `make test-servers` does.
+
+    It takes too long for `make test`.
+    """
     named = [(config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args]
     return None if any(path.is_relative_to(HERE) for path in named) else True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--write-tables", action="store_true", help="write what is found into docs/servers.md"
+        "--write-tables",
+        action="store_true",
+        help="write the tables of this run into docs/servers.md",
     )
 
 
@@ -32,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The server of this kind, for all the tests that do not end it."""
+    """Return the server of this kind. All tests share it that do not shut it down."""
     kind: Kind = request.param
     with running(kind, tmp_path_factory.mktemp("server")) as server:
         yield server
@@ -40,12 +44,12 @@ def server(
 
 @pytest.fixture
 def cell(record_property: object) -> Cell:
-    """Where a test puts down what it has found, for the tables."""
+    """Return the object with which a test fills a cell of the tables."""
     assert callable(record_property)
     return Cell(record_property)
 
 
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # not in a process of xdist's
+    if not hasattr(config, "workerinput"):  # not in a worker of xdist
         config.pluginmanager.register(Tables(config), "tables of the servers")

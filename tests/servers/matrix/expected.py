@@ -1,5 +1,8 @@
-"""What the cells of the tables say. Where that is not what one would like, it is a fact about a
-server, and the run fails when the server has changed."""
+"""The expected text of each cell of the tables.
+
+A cell in which a disconnect goes unnoticed is a fact about that server. The run fails when the
+server has changed.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,18 @@ AT_THE_END: Final = "stalled, at the last write"
 
 
 def left(kind: Kind, way: Way, phase: Phase) -> str:
-    """A client leaves."""
+    """Return the cell for a client that leaves."""
     if phase is Phase.AFTER_END:
         return NOTHING
     if phase is Phase.FINAL_WRITE:
-        # Elsewhere the write returns as soon as the client is gone, as if it had read all.
+        # On other servers the write returns when the client is gone, as if the client had read it.
         never_returns = kind.server == "hypercorn" and kind.http2
         return WORDS[CancelReason.CLIENT_DISCONNECTED] if never_returns else NOTHING
     return WORDS[CancelReason.CLIENT_DISCONNECTED]
 
 
 def stalled(kind: Kind, phase: Phase) -> str:
-    """A client does not read, and the app sends 8 MB."""
+    """Return the cell for a client that reads nothing of the 8 MB that the app sends."""
     if phase is Phase.AFTER_END or kind.server == "daphne":
         return NOTHING
     if kind.server == "hypercorn" and kind.http2 and phase is not Phase.FINAL_WRITE:
@@ -42,7 +45,7 @@ def stalled(kind: Kind, phase: Phase) -> str:
 
 
 def pipelined(kind: Kind) -> str:
-    """A client leaves that has sent its next request already."""
+    """Return the cell for a client that has pipelined its next request, and leaves."""
     if kind.options == "httptools, asyncio":
         return NOTHING
     if kind.options == "httptools, uvloop":
@@ -51,12 +54,12 @@ def pipelined(kind: Kind) -> str:
 
 
 def never_awaits(kind: Kind) -> str:
-    """A client leaves an app that sends for ever, and never awaits anything else."""
+    """Return the cell for a client that leaves an app that awaits nothing but `send`."""
     return WORDS[CancelReason.CLIENT_DISCONNECTED]
 
 
 class Shutdown(StrEnum):
-    """What becomes of an open stream when its server gets SIGTERM."""
+    """What happens to an open stream when its server gets SIGTERM."""
 
     CANCELLED = "shutdown"
     WAITED_FOR = "— (waits for the stream)"
@@ -64,7 +67,10 @@ class Shutdown(StrEnum):
 
 
 def shut_down(kind: Kind, *, limited: bool) -> Shutdown:
-    """A server gets SIGTERM; `limited`: it was started with its option for that."""
+    """Return the cell for a server that gets SIGTERM.
+
+    `limited`: the server was started with the option that bounds its shutdown.
+    """
     if kind.server == "granian":
         return Shutdown.KILLED if limited else Shutdown.WAITED_FOR
     if kind.server == "uvicorn" and not limited:
@@ -72,8 +78,8 @@ def shut_down(kind: Kind, *, limited: bool) -> Shutdown:
     return Shutdown.CANCELLED
 
 
-def after_the_wait(kind: Kind) -> list[list[CancelReason]]:
-    """What a stream may be told whose client leaves while the server waits for it."""
+def allowed_after_waiting(kind: Kind) -> list[list[CancelReason]]:
+    """Return the cancellations allowed for a client that leaves while the server waits for it."""
     left = [CancelReason.CLIENT_DISCONNECTED]
-    # granian ends its event loop as soon as there is no connection: it may come too late.
+    # granian stops its event loop with the last connection: the disconnect may come too late.
     return [[], left] if kind.server == "granian" else [left]

@@ -1,4 +1,4 @@
-"""The servers, each as a user would start it."""
+"""The servers, each with the command by which a user would start it."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ VERSIONS_OF: Final = (
 
 @dataclass(frozen=True)
 class Kind:
-    """One server, with the options that make a difference."""
+    """One server, with the options that change what it reports."""
 
     server: str
     options: str
-    """What is behind the name of the server in the tables."""
+    """The text after the server's name in the tables."""
     arguments: tuple[str, ...]
     http2: bool = False
     limit: tuple[str, ...] = ()
-    """The option that bounds a shutdown: a second."""
+    """The option that limits a shutdown to one second. Empty if the server has none."""
 
     def __str__(self) -> str:
         return f"{self.server} {self.options}".strip()
@@ -47,7 +47,7 @@ class Kind:
         return str(self).replace(", ", "-").replace(" ", "-").replace("/", "")
 
     def command(self, port: int, app: str = APP, *, limited: bool = False) -> list[str]:
-        """What the user types, but for the path of the virtual environment."""
+        """Return the command that a user types, with the path of the virtual environment."""
         program = str(Path(sys.executable).with_name(self.server))
         at = (
             ("--bind", f"127.0.0.1:{port}") if self.server == "hypercorn" else ("--port", str(port))
@@ -100,8 +100,10 @@ HTTP1_KINDS: Final = tuple(kind for kind in KINDS if not kind.http2)
 
 
 def params(cells: Iterable[Kind | tuple[Any, ...]]) -> list[Any]:
-    """The cells, of which the first part is the kind, as parameters of a test. xdist gives all of
-    one server to one of its workers."""
+    """Return these cells as parameters of a test. Each is a kind, or a tuple that begins with one.
+
+    xdist runs all cells of one kind in one worker.
+    """
     return [_param(*(cell if isinstance(cell, tuple) else (cell,))) for cell in cells]
 
 
@@ -111,5 +113,5 @@ def _param(kind: Kind, *rest: Any) -> Any:
 
 
 def versions() -> str:
-    """What is installed, for the caption of the tables."""
+    """Return the installed versions, for the caption of the tables."""
     return ", ".join(f"{name} {version(name)}" for name in VERSIONS_OF)

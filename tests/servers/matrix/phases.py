@@ -1,6 +1,7 @@
-"""Where a response stands when its client leaves; and what the app sends until and after then.
+"""The phases of a response, and what the app sends before and after each of them.
 
-Both the app, in the process of the server, and the tests, in theirs, know it from here.
+In one of these phases the client leaves, or stops reading. The app, in the process of the server,
+and the tests, in their own process, both use this module.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Final
 
 
 class Phase(StrEnum):
-    """The value stands in the path of the request."""
+    """A point that a response reaches. The value is a part of the request's path."""
 
     BEFORE_START = "before-the-response-starts"
     BEFORE_FIRST_CHUNK = "before-the-first-chunk"
@@ -20,20 +21,20 @@ class Phase(StrEnum):
     AFTER_END = "after-the-end"
 
     @property
-    def words(self) -> str:
+    def column(self) -> str:
+        """The title of the phase's column in the tables."""
         return self.value.replace("-", " ")
 
 
-class Then(StrEnum):
-    """What the app does when it is there."""
+class Action(StrEnum):
+    """What the app does once the phase is reached. The value is a part of the request's path."""
 
     WAIT = "wait"
-    """Nothing more: its model thinks."""
+    """Send nothing more, as if waiting for a model."""
     FLOOD = "flood"
-    """It sends more than all buffers hold, and then ends its response. Its `send_timeout` is
-    short."""
+    """Send more than all buffers hold, and then end the response. `send_timeout` is short."""
     END = "end"
-    """It ends."""
+    """End the response."""
 
 
 FIRST: Final = b"data: 0\n\n"
@@ -41,15 +42,15 @@ SECOND: Final = b"data: 1\n\n"
 HALF: Final = b"data: 2 and"
 
 FLOOD_SIZE: Final = 8_000_000
-"""Bytes. Linux buffers some 4 MB for a connection, granian half a megabyte more."""
+"""Bytes. Linux buffers some 4 MB for a connection, and granian another half a megabyte."""
 PART: Final = b"data: " + b"x" * 9_992 + b"\n\n"
 LAST: Final = PART
-"""The last message, where that is what the client does not read: one more of them."""
+"""The last message of a response, which in `Phase.FINAL_WRITE` the client does not read."""
 PART_OF_EVENT: Final = b"y" * 10_000
 
 
 def chunks_before(phase: Phase) -> list[bytes]:
-    """What the app has sent when it is there; all of it, if that is after the end."""
+    """Return the chunks that the app has sent when it reaches the phase: all, if after the end."""
     return {
         Phase.BEFORE_START: [],
         Phase.BEFORE_FIRST_CHUNK: [],
@@ -60,20 +61,20 @@ def chunks_before(phase: Phase) -> list[bytes]:
     }[phase]
 
 
-def chunks_after(phase: Phase, then: Then) -> list[bytes]:
-    """What it sends then, if it is not stopped."""
-    if phase is Phase.AFTER_END or (then is Then.WAIT and phase is not Phase.FINAL_WRITE):
+def chunks_after(phase: Phase, action: Action) -> list[bytes]:
+    """Return the chunks that the app sends after it has reached the phase, if nothing stops it."""
+    if phase is Phase.AFTER_END or (action is Action.WAIT and phase is not Phase.FINAL_WRITE):
         return []
     part = PART_OF_EVENT if phase is Phase.INSIDE_EVENT else PART
     return [part] * (FLOOD_SIZE // len(part))
 
 
-def content(phase: Phase, then: Then) -> bytes:
-    """The whole response."""
+def whole_body(phase: Phase, action: Action) -> bytes:
+    """Return the body of a whole response."""
     last = [LAST] if phase is Phase.FINAL_WRITE else []
-    return b"".join(chunks_before(phase) + chunks_after(phase, then) + last)
+    return b"".join(chunks_before(phase) + chunks_after(phase, action) + last)
 
 
-def seen_first(phase: Phase) -> int:
-    """How many bytes the client has read when it is there."""
+def size_before(phase: Phase) -> int:
+    """Return how many bytes the client reads before the phase is reached."""
     return len(b"".join(chunks_before(phase)))

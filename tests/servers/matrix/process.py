@@ -1,4 +1,4 @@
-"""One server in a process of its own: its log, and what its app tells through the pipe."""
+"""One server in a process of its own, its log, and the records that its app writes to the pipe."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.servers.matrix.kinds import APP, Kind
 from tests.servers.matrix.ways import Connection, Http1, Http2
 from tests.support.servers import PATIENCE, REPOSITORY
 
-Line: TypeAlias = dict[str, Any]
+Record: TypeAlias = dict[str, Any]
 
 END: Final = "\n"
-"""What we write into the pipe for the thread that reads it to end."""
+"""The line that ends the thread that reads the pipe."""
 
 TRACEBACK: Final = "Traceback (most recent call last)"
 
@@ -32,38 +32,39 @@ class Lines:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self._over = False
+        self._at_end = False
         self._changed = threading.Condition()
 
     def read(self, file: IO[str], end: str = "") -> None:
-        """Read to the end: the work of a thread."""
+        """Read the file to its end, or to this line. Runs in a thread."""
         with file:
             for line in iter(file.readline, end):
                 with self._changed:
                     self.lines.append(line.rstrip("\n"))
                     self._changed.notify_all()
         with self._changed:
-            self._over = True
+            self._at_end = True
             self._changed.notify_all()
 
     def wait_for(self, found: Callable[[list[str]], bool]) -> bool:
-        """Wait until it is found, or nothing more can come; whether it was found."""
+        """Wait until `found` returns True, or no line can come any more. Return what it returns."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or found(self.lines), PATIENCE)
+            self._changed.wait_for(lambda: self._at_end or found(self.lines), PATIENCE)
             return found(self.lines)
 
 
 class Server:
-    """A server that runs, and its address."""
+    """A server that runs in a process of its own."""
 
     def __init__(self, kind: Kind, command: list[str], port: int, pipe: Path) -> None:
         self.kind = kind
         self.port = port
         self.log = Lines()
-        self._told = Lines()
+        self._records = Lines()
         self._names = iter(range(1_000_000))
         os.mkfifo(pipe)
-        # Opened both ways, it can be opened before the app does, and is at its end when we say so.
+        # Opened for reading and writing: `os.open` need not wait for the app, and the pipe does not
+        # end when the app closes it, but with the line END.
         self._pipe = os.open(pipe, os.O_RDWR)
         self._process = subprocess.Popen(
             command,
@@ -72,13 +73,13 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # some have workers, which must not outlive a test that fails
+            start_new_session=True,  # workers of the server must not outlive a test that fails
         )
         assert self._process.stdout is not None  # it is a pipe
         self._readers = [
             threading.Thread(target=self.log.read, args=[self._process.stdout]),
             threading.Thread(
-                target=self._told.read, args=[os.fdopen(self._pipe, closefd=False), END]
+                target=self._records.read, args=[os.fdopen(self._pipe, closefd=False), END]
             ),
         ]
         for reader in self._readers:
@@ -104,84 +105,91 @@ class Server:
     # For the tests.
 
     def connect(self) -> Connection:
-        """A connection of the protocol that this kind is about."""
+        """Return a new connection, of the protocol that this kind is about."""
         return Http2(self.port) if self.kind.http2 else Http1(self.port)
 
     def new_name(self) -> str:
-        """For the next request."""
+        """Return a name for the next request."""
         return f"request-{next(self._names)}"
 
-    def told(self, name: str, what: str) -> list[Line]:
-        """What the app has told of this kind up to now."""
-        every = [json.loads(line) for line in self._told.lines if f'"{name}"' in line]
+    def records(self, name: str, what: str) -> list[Record]:
+        """Return the app's records of this kind about a request so far."""
+        every = [json.loads(line) for line in self._records.lines if f'"{name}"' in line]
         return [line for line in every if line["what"] == what]
 
-    def wait_until(self, name: str, what: str) -> Line:
-        """Wait until the app has told this of a request."""
-        found = self._told.wait_for(lambda _: bool(self.told(name, what)))
-        assert found, f"no {what!r} of {name} in {self._told.lines[-20:]}; {self.log.lines[-20:]}"
-        return self.told(name, what)[0]
+    def wait_until(self, name: str, what: str) -> Record:
+        """Wait for the app's first record of this kind about a request, and return it."""
+        found = self._records.wait_for(lambda _: bool(self.records(name, what)))
+        records, log = self._records.lines[-20:], self.log.lines[-20:]
+        assert found, f"no record {what!r} of {name} in {records}; the log: {log}"
+        return self.records(name, what)[0]
 
     def wait_for_more(self, name: str, what: str, times: int) -> None:
-        """Wait until the app has told this so many more times, or of the end of the request."""
-        many = len(self.told(name, what)) + times
-        found = self._told.wait_for(
-            lambda _: len(self.told(name, what)) >= many or bool(self.told(name, "over"))
+        """Wait for this many more records of this kind, or for the end of the request."""
+        many = len(self.records(name, what)) + times
+        found = self._records.wait_for(
+            lambda _: len(self.records(name, what)) >= many or bool(self.records(name, "ended"))
         )
-        assert found, f"{name} does not go on: {self._told.lines[-20:]}"
+        assert found, f"no more records {what!r} of {name} in {self._records.lines[-20:]}"
 
     def cancellations(self, name: str) -> list[CancelReason]:
-        """How often the token of a request was cancelled, and why."""
-        return [CancelReason(line["reason"]) for line in self.told(name, "cancelled")]
+        """Return the reason of each cancellation of the request's token."""
+        return [CancelReason(line["reason"]) for line in self.records(name, "cancelled")]
 
     def expect_a_clean_end(self, name: str) -> None:
-        """Wait for the end of a request: its generator is closed, no callback waits for its token,
-        the server hears of no exception, and the report says of it what the token did."""
+        """Wait for the end of a request, and check what it leaves.
+
+        The generator must be closed, no callback may be registered with the token, the middleware
+        must have raised nothing, and the report must agree with the token.
+        """
         self.wait_until(name, "closed")
-        over = self.wait_until(name, "over")
-        assert (over["callbacks"], over["raised"]) == (0, None)
+        end = self.wait_until(name, "ended")
+        assert (end["callbacks"], end["raised"]) == (0, None)
         cancelled = self.cancellations(name)
         expected = ("incomplete", cancelled[0]) if cancelled else ("completed", None)
-        reported = [(line["outcome"], line["reason"]) for line in self.told(name, "reported")]
+        reported = [(line["outcome"], line["reason"]) for line in self.records(name, "reported")]
         assert reported == [expected]
 
-    def aside(self, path: str) -> bytes:
-        """Ask on a connection apart, beside the middleware."""
+    def fetch(self, path: str) -> bytes:
+        """Return what the app answers outside of the middleware, on a new connection."""
         with Http1(self.port) as client:
             client.ask(path)
             client.read_to_the_end()
             return client.body
 
     def left_behind(self) -> list[str]:
-        """What is left of the middleware's when nothing is going on; a moment later, that is: what
-        was cancelled may need a turn of the loop to end."""
+        """Return the tasks and timers of the middleware that do not end by themselves.
+
+        Called when no request is being served. A task that was cancelled may need a loop iteration
+        to end, so this waits.
+        """
         deadline = time.monotonic() + PATIENCE
         while True:
-            left: list[str] = json.loads(self.aside("/state"))["left"]
+            left: list[str] = json.loads(self.fetch("/state"))["left"]
             if not left or time.monotonic() > deadline:
                 return left
 
     def tracebacks(self) -> list[str]:
-        """Of the log, from the first traceback on."""
+        """Return the lines of the log from the first traceback on."""
         lines = self.log.lines
         first = next((n for n, line in enumerate(lines) if TRACEBACK in line), len(lines))
         return lines[first:]
 
-    # Its end.
+    # The end of the server.
 
     def terminate(self) -> None:
-        """Send SIGTERM, as the one who runs it does."""
+        """Send SIGTERM, as an operator does."""
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> int:
-        """Wait for its end, and until all that the app has told is here; the exit code."""
+        """Wait until the server has ended and all records are read. Return the exit code."""
         code = self._process.wait(PATIENCE)
         os.write(self._pipe, b'{"request": "none", "what": "ended"}\n')
         self.wait_until("none", "ended")
         return code
 
     def end(self) -> None:
-        """Let nothing of it be left, whatever it was doing."""
+        """Terminate the server, and kill what is left of it."""
         self.terminate()
         try:
             self.wait()
@@ -191,7 +199,7 @@ class Server:
             self._kill()
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):  # all of it has ended
+        with suppress(ProcessLookupError):  # all of its processes have ended
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.write(self._pipe, END.encode())
@@ -210,8 +218,8 @@ def free_port() -> int:
 def running(
     kind: Kind, directory: Path, *, app: str = APP, limited: bool = False
 ) -> Iterator[Server]:
-    """Run a server; at the end it gets SIGTERM."""
-    port = free_port()  # granian does not say which one it has chosen
+    """Run a server, and terminate it at the end of the block."""
+    port = free_port()  # granian does not print the port that it has chosen for itself
     server = Server(kind, kind.command(port, app, limited=limited), port, directory / "pipe")
     try:
         yield server

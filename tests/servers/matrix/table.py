@@ -1,4 +1,4 @@
-"""What the run has found, as the tables of docs/servers.md."""
+"""The tables of docs/servers.md, made of what a run has found."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ NEVER_AWAITS: Final = "from an app that never awaits"
 SHUTDOWN_COLUMNS: Final = ("without the option", "with the option")
 
 COLUMNS: Final[Mapping[str, Sequence[str]]] = {
-    LEAVING: [phase.words for phase in Phase],
-    STALLING: [phase.words for phase in Phase],
+    LEAVING: [phase.column for phase in Phase],
+    STALLING: [phase.column for phase in Phase],
     OTHER: [PIPELINED, NEVER_AWAITS],
     SHUTDOWN: SHUTDOWN_COLUMNS,
 }
-NOT_THERE: Final = "·"
-"""A cell that there is no test for: HTTP/2 has no pipelining, daphne no time limit."""
-WITHOUT: Final = {
+UNTESTED: Final = "·"
+"""The text of a cell without a test. HTTP/2 has no pipelining, and daphne no time limit."""
+UNTESTED_PLACES: Final = {
     *((OTHER, str(kind), PIPELINED) for kind in KINDS if kind not in HTTP1_KINDS),
     *((SHUTDOWN, str(kind), SHUTDOWN_COLUMNS[1]) for kind in KINDS if not kind.limit),
 }
 
 Place: TypeAlias = tuple[str, str, str]
-"""Table, server and column."""
+"""Table, server and column of a cell."""
 Found: TypeAlias = dict[Place, dict[str, str]]
-"""What each way of leaving comes to there."""
+"""The text of each cell, for each way of leaving that was tested there."""
 
 CELL: Final = "cell of the tables"
 
 
 class Cell:
-    """Where a test puts down what it has found."""
+    """Sends what a test has found to the process that makes the tables."""
 
     def __init__(self, record: Callable[[str, object], None]) -> None:
         self._record = record
@@ -63,52 +63,54 @@ class Cell:
         *,
         way: str = "",
     ) -> str:
-        """Put down why the token was cancelled, as often as it was; or some other words. Returns
-        what the table will say."""
+        """Put into the table why the token was cancelled each time, or another text.
+
+        Return the text that the cell gets.
+        """
         if not isinstance(found, str):
             found = " and ".join(WORDS[reason] for reason in found) or NOTHING
         self._record(CELL, [table, str(server.kind), column, way, found])
         return found
 
 
-def places() -> list[Place]:
-    """All that there should be."""
+def all_places() -> list[Place]:
+    """Return each cell that a complete run fills."""
     return [
         (table, str(kind), column)
         for table, columns in COLUMNS.items()
         for kind in KINDS
         for column in columns
-        if (table, str(kind), column) not in WITHOUT
+        if (table, str(kind), column) not in UNTESTED_PLACES
     ]
 
 
-def rendered(table: str, found: Found) -> str:
-    """One table, in Markdown."""
+def render(table: str, found: Found) -> str:
+    """Return one table, in Markdown."""
     rows = [["server", *COLUMNS[table]], ["---"] * (len(COLUMNS[table]) + 1)]
     for kind in KINDS:
         cells = [found.get((table, str(kind), column), {}) for column in COLUMNS[table]]
-        rows.append([str(kind), *map(_words, cells)])
+        rows.append([str(kind), *map(_cell_text, cells)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _words(ways: Mapping[str, str]) -> str:
-    """What most ways come to, and then the others."""
+def _cell_text(ways: Mapping[str, str]) -> str:
+    """Return the text of one cell: what most ways of leaving have, and then the exceptions."""
     if not ways:
-        return NOT_THERE
+        return UNTESTED
     most, _ = Counter(ways.values()).most_common(1)[0]
     others = [f"{way}: {words}" for way, words in ways.items() if words != most]
     return "; ".join([most, *others])
 
 
-def replaced(page: str, name: str, text: str) -> str:
-    """The page, with this between the two comments of that name."""
+def replace_section(page: str, name: str, text: str) -> str:
+    """Return the page with this text between the two comments of that name."""
     marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
     assert marked.search(page), f"docs/servers.md has no place for {name!r}"
     return marked.sub(lambda match: f"{match[1]}\n{text}\n{match[2]}", page)
 
 
 class Tables:
-    """Gathers what all the processes of a run have found, and compares it with the page."""
+    """Collects what all processes of a run have found, and compares it with the page."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._writes: bool = config.getoption("--write-tables", default=False)
@@ -122,20 +124,20 @@ class Tables:
                 self._found.setdefault((table, kind, column), {})[way] = words
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if missing := set(places()) - self._found.keys():
-            self._verdict = f"not looked at: {len(missing)} cells were not run"
+        if missing := set(all_places()) - self._found.keys():
+            self._verdict = f"not compared: {len(missing)} cells were not run"
             return
         page = PAGE.read_text()
         for table in COLUMNS:
-            page = replaced(page, table, rendered(table, self._found))
-        page = replaced(page, "versions", f"{versions()}.\n")
+            page = replace_section(page, table, render(table, self._found))
+        page = replace_section(page, "versions", f"{versions()}.\n")
         if page == PAGE.read_text():
-            self._verdict = "as found"
+            self._verdict = "up to date"
         elif self._writes:
             PAGE.write_text(page)
             self._verdict = "written"
         else:
-            self._verdict = "not what was found: run with --write-tables, and look at the changes"
+            self._verdict = "out of date: run with --write-tables, and look at the changes"
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

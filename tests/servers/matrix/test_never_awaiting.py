@@ -1,4 +1,4 @@
-"""An app that sends for ever, and never awaits anything but the middleware's `send`."""
+"""An app that sends without end, and never awaits anything but the middleware's `send`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.servers.matrix.table import NEVER_AWAITS, OTHER, Cell
 from tests.servers.matrix.ways import Connection
 
 
-def read_on(client: Connection) -> None:
+def read_until_closed(client: Connection) -> None:
     with suppress(OSError, h11.RemoteProtocolError):  # until the connection is closed
         client.read_to_the_end()
 
 
 @pytest.mark.parametrize("server", params(KINDS), indirect=True, scope="session")
-def test_app_that_never_awaits(server: Server, cell: Cell) -> None:
-    """Another request is answered beside it, and its client's leaving is noticed."""
+def test_app_that_never_awaits_blocks_no_other_request(server: Server, cell: Cell) -> None:
+    """Another request is answered meanwhile, and the app's own client is noticed when it leaves."""
     name = server.new_name()
     with server.connect() as client:
         client.ask(f"/never-awaiting/{name}")
         client.read(1)
-        reader = threading.Thread(target=read_on, args=[client])
+        reader = threading.Thread(target=read_until_closed, args=[client])
         reader.start()
-        assert server.aside("/health") == b"fine"
+        assert server.fetch("/health") == b"fine"
         client.connection.shutdown(socket.SHUT_RDWR)  # wakes the reader, too
         reader.join()
     server.expect_a_clean_end(name)

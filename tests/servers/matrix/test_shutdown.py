@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sse_batching import CancelReason
-from tests.servers.matrix.expected import Shutdown, after_the_wait, shut_down
+from tests.servers.matrix.expected import Shutdown, allowed_after_waiting, shut_down
 from tests.servers.matrix.kinds import KINDS, Kind
-from tests.servers.matrix.phases import Phase, Then, seen_first
+from tests.servers.matrix.phases import Action, Phase, size_before
 from tests.servers.matrix.process import Server, running
 from tests.servers.matrix.table import SHUTDOWN, SHUTDOWN_COLUMNS, Cell
 from tests.support.servers import PATIENCE
@@ -24,8 +24,8 @@ CELLS = [
 ]
 
 
-def wait_until_it_refuses(server: Server) -> None:
-    """It has seen the signal: it takes no connection any more."""
+def wait_until_connections_are_refused(server: Server) -> None:
+    """Wait until the server has seen the signal, and accepts no new connection."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
@@ -35,10 +35,10 @@ def wait_until_it_refuses(server: Server) -> None:
     pytest.fail("the server still listens")
 
 
-def what_becomes_of_the_stream(server: Server, name: str, expected: Shutdown) -> Shutdown:
-    """What is told of it until the process has ended; it is open, and SIGTERM is sent."""
+def observe_shutdown(server: Server, name: str, expected: Shutdown) -> Shutdown:
+    """Return what the server does with an open stream after SIGTERM."""
     if expected is Shutdown.WAITED_FOR:
-        wait_until_it_refuses(server)
+        wait_until_connections_are_refused(server)
         assert server.cancellations(name) == []
         return expected
     server.wait()
@@ -46,24 +46,27 @@ def what_becomes_of_the_stream(server: Server, name: str, expected: Shutdown) ->
     if cancelled == [CancelReason.SERVER_SHUTDOWN]:
         return Shutdown.CANCELLED
     assert cancelled == []
-    assert server.told(name, "closed") == []
+    assert server.records(name, "closed") == []
     return Shutdown.KILLED
 
 
 @pytest.mark.parametrize(("kind", "limited"), CELLS)
-def test_server_that_is_shut_down(kind: Kind, limited: bool, tmp_path: Path, cell: Cell) -> None:
-    """Where the server cancels the stream the token says so; where it waits, nothing is told."""
+def test_shutdown_has_the_expected_effect_on_a_stream(
+    kind: Kind, limited: bool, tmp_path: Path, cell: Cell
+) -> None:
+    """The token is cancelled if the server cancels the stream, and not if the server waits for the
+    stream or kills the process."""
     expected = shut_down(kind, limited=limited)
     with running(kind, tmp_path, limited=limited) as server:
         name = server.new_name()
         with server.connect() as client:
-            client.ask(f"/{Phase.BETWEEN_EVENTS}/{Then.WAIT}/{name}")
-            client.read(seen_first(Phase.BETWEEN_EVENTS))
-            server.wait_until(name, "there")
+            client.ask(f"/{Phase.BETWEEN_EVENTS}/{Action.WAIT}/{name}")
+            client.read(size_before(Phase.BETWEEN_EVENTS))
+            server.wait_until(name, "reached")
             server.terminate()
-            found = what_becomes_of_the_stream(server, name, expected)
+            found = observe_shutdown(server, name, expected)
         if found is Shutdown.WAITED_FOR:
             server.wait()
-            assert server.cancellations(name) in after_the_wait(kind)
+            assert server.cancellations(name) in allowed_after_waiting(kind)
     cell.put(SHUTDOWN, server, SHUTDOWN_COLUMNS[limited], found.value)
     assert found is expected

@@ -1,4 +1,4 @@
-"""Clients of both protocols, and the ways in which they leave."""
+"""Clients for HTTP/1.1 and HTTP/2, and the ways in which they leave."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.support.clients import Client, fin, half_close, rst
 from tests.support.servers import PATIENCE
 
 SOCKET_BUFFERS: Final = 16_384
-"""Bytes that the kernel keeps for an HTTP/1.1 client: so little is out of the server's hands."""
+"""Bytes of the kernel's buffers for an HTTP/1.1 client. Small, so that writes soon wait for it."""
 
 CANCEL: Final = 8
-"""Of RFC 9113, 7: the stream is no longer needed."""
+"""The error code for a stream that is no longer needed (RFC 9113, section 7)."""
 
 
 class Connection(Protocol):
-    """One connection. Every wait is bounded."""
+    """One connection. Each wait has a time limit."""
 
     connection: socket.socket
 
     @property
     def body(self) -> bytes:
-        """What has come of the latest response."""
+        """The body of the latest response, as far as it was read."""
 
     def __enter__(self) -> Self: ...
 
@@ -47,13 +47,13 @@ class Connection(Protocol):
         """Send a request."""
 
     def read(self, size: int) -> None:
-        """Read until so much of the body has come."""
+        """Read until this many bytes of the body have come."""
 
     def read_to_the_end(self) -> None:
         """Read the rest of the response."""
 
     def drain(self, patience: float = 0.0) -> None:
-        """Read until nothing more comes for so many seconds, if anything can be read at all."""
+        """Read until nothing more comes for this many seconds, or the connection is closed."""
 
 
 class Http1(Client):
@@ -71,24 +71,24 @@ class Http1(Client):
     def read(self, size: int) -> None:
         while len(self.body) < size:
             assert not self._ended, f"the response ends after {self.body!r}"
-            self._read_on()
+            self._read_more()
 
     def read_to_the_end(self) -> None:
         while not self._ended:
-            self._read_on()
+            self._read_more()
 
     def drain(self, patience: float = 0.0) -> None:
         self.connection.settimeout(patience)
         try:
             self.read_to_the_end()
         except h11.RemoteProtocolError:
-            self._ended = True  # cut off
+            self._ended = True  # the server has closed the connection inside the response
         except OSError:
-            pass  # nothing more is there
+            pass  # nothing more came, or the server has closed the connection
         finally:
             self.connection.settimeout(PATIENCE)
 
-    def _read_on(self) -> None:
+    def _read_more(self) -> None:
         event = self._next_event()
         if isinstance(event, h11.Data):
             self.body += event.data
@@ -96,11 +96,11 @@ class Http1(Client):
 
 
 class Http2:
-    """See `Connection`. It starts with HTTP/2, without asking (prior knowledge).
+    """See `Connection`. It starts with HTTP/2 without an upgrade (prior knowledge).
 
-    The windows are what they are by default: 65,535 bytes. They are opened again only when it reads
-    to the end, so that nobody has to guess what a server has got rid of. The kernel keeps more than
-    that: what holds a server up is the window, not the socket.
+    The flow-control windows have their default size, 65,535 bytes. They are opened again only by
+    `read_to_the_end`, so a test knows how much a server can have sent. The kernel's buffers hold
+    more than that, so it is the window that makes a server wait, and not the socket.
     """
 
     def __init__(self, port: int) -> None:
@@ -113,7 +113,7 @@ class Http2:
         self._http.initiate_connection()
         self._ended = False
         self._unread = 0
-        """Bytes that have come, and for which no window was opened again."""
+        """Bytes that were received, and for which the window was not opened again."""
 
     def __enter__(self) -> Self:
         return self
@@ -141,30 +141,30 @@ class Http2:
     def read(self, size: int) -> None:
         while len(self.body) < size:
             assert not self._ended, f"the response ends after {self.body!r}"
-            self._read_on()
+            self._read_more()
 
     def read_to_the_end(self) -> None:
         while not self._ended:
             self._open_windows()
-            self._read_on()
+            self._read_more()
 
     def drain(self, patience: float = 0.0) -> None:
         self.connection.settimeout(patience)
         try:
             self.read_to_the_end()
         except OSError:
-            pass  # nothing more is there, or nothing can be said in return
+            pass  # nothing more came, or the server has closed the connection
         finally:
             self.connection.settimeout(PATIENCE)
 
     def reset_stream(self) -> None:
-        """Send RST_STREAM, also for a stream that has ended."""
+        """Send RST_STREAM, even for a stream that has ended."""
         self.connection.sendall(RstStreamFrame(self.stream, error_code=CANCEL).serialize())
         if self._unread:
             self._http.increment_flow_control_window(self._unread)  # of the connection
             self._unread = 0
 
-    def _read_on(self) -> None:
+    def _read_more(self) -> None:
         data = self.connection.recv(65_536)
         if not data:
             self._ended = True
@@ -197,10 +197,10 @@ def rst_stream(client: Connection) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """How a client leaves."""
+    """A way in which a client leaves."""
 
     title: str
-    take: Callable[[Connection], None]
+    leave: Callable[[Connection], None]
     http2_only: bool = False
 
     @property
@@ -219,5 +219,5 @@ WAYS: Final = (
 
 
 def ways_of(kind: Kind) -> list[Way]:
-    """Those of its protocol."""
+    """Return the ways of leaving that the kind's protocol has."""
     return [way for way in WAYS if kind.http2 or not way.http2_only]
