@@ -1,4 +1,4 @@
-"""The SDKs of OpenAI and Anthropic read batched streams from a real uvicorn, and leave one."""
+"""The SDKs of OpenAI and Anthropic read batched streams from a real uvicorn, and close one."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WORDS: Final = [f"wörd {number} " for number in range(60)]
 
 
 class Stream(Protocol):
-    """What the streams of both SDKs have in common."""
+    """The methods that the streams of both SDKs have."""
 
     def __iter__(self) -> Iterator[BaseModel]: ...
     def close(self) -> None: ...
 
 
 def openai_events() -> Iterator[bytes]:
-    """Chat Completions: a chunk for each word, then the end, the usage and the farewell."""
+    """Yield the events of Chat Completions: a role, the words, the end, the usage and [DONE]."""
 
     def chunk(**more: Any) -> bytes:
         fields = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", **more}
@@ -51,7 +51,10 @@ def openai_events() -> Iterator[bytes]:
 
 
 def anthropic_events() -> Iterator[bytes]:
-    """Messages: one block of text, a delta for each word, with a ping as the real server sends."""
+    """Yield the events of Messages: one block of text, a delta for each word.
+
+    There is a ping after the start of the block, as the real server sends one.
+    """
 
     def named(kind: str, **fields: Any) -> bytes:
         data = json.dumps({"type": kind, **fields}, ensure_ascii=False)
@@ -103,7 +106,7 @@ class SDK(NamedTuple):
     path: str
     events: Callable[[], Iterator[bytes]]
     items: int
-    """How many items the SDK makes of the events: it keeps pings and farewells to itself."""
+    """How many items the SDK yields for these events. It yields none for a ping or [DONE]."""
 
 
 SDKS: Final = [
@@ -115,7 +118,7 @@ SDKS: Final = [
 
 
 def answering(sdk: SDK) -> Agent:
-    """An agent that lets others have a turn behind each event."""
+    """Return an agent that yields to the event loop after each event."""
 
     async def answer() -> AsyncIterator[bytes]:
         for part in sdk.events():
@@ -139,7 +142,7 @@ def read(sdk: SDK, app: Starlette) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("sdk", SDKS)
 def test_sdk_reads_a_batched_stream_as_it_reads_a_plain_one(sdk: SDK) -> None:
-    """Many events in one chunk make the same items, in the same order. Pitfall 43."""
+    """The SDK yields the same items, in the same order, if a chunk has many events. Pitfall 43."""
     watched = Watched()
     plain = read(sdk, serve(sdk, answering(sdk)))
     batched = read(sdk, watched.batch(serve(sdk, answering(sdk))))
@@ -150,24 +153,24 @@ def test_sdk_reads_a_batched_stream_as_it_reads_a_plain_one(sdk: SDK) -> None:
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_sdk_hears_the_same_text_in_fewer_items_of_a_merged_stream(sdk: SDK) -> None:
-    """Whatever else the server says comes as often as before, in its place."""
+def test_sdk_reads_the_same_text_in_fewer_items_of_a_merged_stream(sdk: SDK) -> None:
+    """Items without text are as many as before, in the same order."""
     watched = Watched()
     plain = read(sdk, serve(sdk, answering(sdk)))
     merged = read(sdk, watched.batch(serve(sdk, answering(sdk)), merge="auto"))
     assert len(merged) < len(plain) / 4
-    assert told(merged) == told(plain)
+    assert text_and_others(merged) == text_and_others(plain)
 
 
-def told(items: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """All of the text, and what is no text."""
+def text_and_others(items: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the text of all items, and the items without text."""
     text, others = [], []
     for item in items:
         choices = item.get("choices") or [{}]
         delta = choices[0].get("delta") or item.get("delta") or {}
-        said = delta.get("content") or delta.get("text")
-        if said:
-            text.append(said)
+        part = delta.get("content") or delta.get("text")
+        if part:
+            text.append(part)
         else:
             others.append(item)
     return "".join(text), others
@@ -175,7 +178,7 @@ def told(items: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("sdk", SDKS)
 def test_closing_the_stream_of_an_sdk_cancels_the_request(sdk: SDK) -> None:
-    """Who has heard enough calls `stream.close()`, and the agent stops."""
+    """A user who has read enough calls `stream.close()`, and the agent stops."""
 
     async def answer() -> AsyncIterator[bytes]:
         for part in sdk.events():

@@ -1,4 +1,4 @@
-"""What a generator has open to the model's server is closed when the reader leaves."""
+"""A generator's call to the server of a model is closed when the reader leaves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def model() -> Iterator[str]:
-    """A server that streams for ever; its address."""
+    """Yield the address of a server that streams without end."""
     with serving(Watched().stream(ticking)) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
-async def test_a_call_gives_its_connection_back(model: str) -> None:
-    """A pool with one connection has it again for the next call, after each of many. Pitfall 32."""
+async def test_upstream_call_returns_its_connection_to_the_pool(model: str) -> None:
+    """A pool with a single connection serves one call after another. Pitfall 32."""
     limits = httpx.Limits(max_connections=1)
     timeout = httpx.Timeout(10, pool=2)
     async with httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as client:

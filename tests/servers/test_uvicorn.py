@@ -1,4 +1,4 @@
-"""One line in front of an app on a real uvicorn: what the client gets, and when."""
+"""An app behind the middleware on a real uvicorn: what the client gets, and when."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ async def chat(request: Request) -> Response:
 
 @each_kind
 def test_events_arrive_in_fewer_chunks(kind: Kind) -> None:
-    """What the app sends as one event each leaves the server as a few chunks. Pitfall 68."""
+    """The app sends each event in a message of its own, and the server sends a few chunks.
+    Pitfall 68."""
     app = Starlette(routes=[Route("/", chat)])
     app.add_middleware(SSEBatchingMiddleware)
     with serving(app, kind) as port, Client(port) as client:
@@ -50,7 +51,7 @@ def test_events_arrive_in_fewer_chunks(kind: Kind) -> None:
 
 @each_kind
 def test_response_is_the_same_as_without_the_middleware(kind: Kind) -> None:
-    """The same status, headers and bytes."""
+    """The status, the headers and the bytes are equal."""
     plain = Starlette(routes=[Route("/", chat)])
     batched = Starlette(routes=[Route("/", chat)])
     batched.add_middleware(SSEBatchingMiddleware)
@@ -64,19 +65,19 @@ def test_response_is_the_same_as_without_the_middleware(kind: Kind) -> None:
 
 
 @each_kind
-def test_every_event_arrives_while_the_agent_thinks(kind: Kind) -> None:
-    """Nothing is held until the app says more: the first event, and two that come together.
+def test_every_event_arrives_while_the_agent_pauses(kind: Kind) -> None:
+    """The app sends two events at a time, and both arrive before it sends the next two.
     Pitfall 34."""
     read = threading.Event()
 
-    async def thoughtful() -> AsyncIterator[bytes]:
+    async def pausing() -> AsyncIterator[bytes]:
         for number in range(0, 6, 2):
             yield event(number)
             yield event(number + 1)
             assert await anyio.to_thread.run_sync(read.wait, PATIENCE)
             read.clear()
 
-    app = Watched().stream(thoughtful)
+    app = Watched().stream(pausing)
     with serving(app, kind) as port, Client(port) as client:
         client.ask()
         client.read_start()
@@ -88,7 +89,7 @@ def test_every_event_arrives_while_the_agent_thinks(kind: Kind) -> None:
 
 @each_kind
 def test_next_request_of_a_connection_is_not_cancelled(kind: Kind) -> None:
-    """The end of a response is no disconnect, neither for it nor for the one that follows.
+    """The end of a response is not a disconnect, for this request and for the next one.
     Pitfall 16."""
     tokens: list[CancellationToken] = []
     watched = Watched()
@@ -106,7 +107,7 @@ def test_next_request_of_a_connection_is_not_cancelled(kind: Kind) -> None:
 
 @each_kind
 def test_connection_is_kept_alive_after_a_stream(kind: Kind) -> None:
-    """Another handler answers on the connection on which a stream has completed."""
+    """The connection on which a stream has completed serves another request."""
 
     async def hello(request: Request) -> Response:
         return PlainTextResponse("hello")
@@ -121,7 +122,7 @@ def test_connection_is_kept_alive_after_a_stream(kind: Kind) -> None:
 @contextmanager
 def reading_as_fast_as_possible(port: int, path: str) -> Iterator[None]:
     def read() -> None:
-        with suppress(OSError):  # once it is shut down
+        with suppress(OSError):  # when the connection is shut down
             while client.connection.recv(65_536):
                 pass
 
@@ -138,10 +139,10 @@ def reading_as_fast_as_possible(port: int, path: str) -> Iterator[None]:
 
 
 def median_seconds_of_health(app: str, kind: Kind, beside: str) -> float:
-    """How long /health takes while a stream is read as fast as can be.
+    """Return the median time for /health while a stream is read as fast as possible.
 
-    The server is a process of its own: in this one it would have to share the interpreter with its
-    clients. The median, because a busy machine may hold up any one answer.
+    The server runs in a process of its own. In this process it would share the interpreter with its
+    clients. The median is used because a busy machine may delay any single answer.
     """
     command = ("-m", "uvicorn", f"tests.support.endless_apps:{app}", "--port", "0")
     options = ("--http", kind.http, "--loop", kind.loop, "--timeout-graceful-shutdown", "1")
@@ -161,10 +162,10 @@ def median_seconds_of_health(app: str, kind: Kind, beside: str) -> float:
 def test_health_is_answered_within_100_ms_beside_an_app_that_never_awaits(
     kind: Kind, path: str
 ) -> None:
-    """An endless `while True: yield` on the same worker does not hold up others. Pitfall 7."""
+    """An endless `while True: yield` does not block other requests of the worker. Pitfall 7."""
     assert median_seconds_of_health("app", kind, beside=path) < 0.1
 
 
-def test_health_is_answered_within_100_ms_where_no_buffer_ever_fills() -> None:
-    """It is not only the wait for room in the buffer that gives way to others."""
+def test_health_is_answered_within_100_ms_without_backpressure() -> None:
+    """The app's `send` yields to other tasks even if the buffer never fills."""
     assert median_seconds_of_health("without_bound", HTTPTOOLS, beside="/generator") < 0.1

@@ -22,7 +22,7 @@ MAX_BATCH_BYTES: Final = 65_536
 
 
 def flood(parts: int | None = None) -> Agent:
-    """An agent that writes as fast as it can; for ever, or so many parts."""
+    """Return an agent that sends as fast as it can: this many parts, or parts without end."""
 
     async def agent() -> AsyncIterator[bytes]:
         for _ in itertools.count() if parts is None else range(parts):
@@ -32,8 +32,8 @@ def flood(parts: int | None = None) -> Agent:
 
 
 @each_kind
-def test_client_that_stops_reading_costs_a_bounded_buffer(kind: Kind) -> None:
-    """What the agent got rid of and the server did not take is a batch and a chunk at most.
+def test_buffer_for_a_client_that_stops_reading_is_bounded(kind: Kind) -> None:
+    """The bytes that the app has sent and the server has not taken are at most a batch and a chunk.
     Pitfall 57."""
     watched = Watched()
     app = watched.stream(flood(), send_timeout=0.2, max_batch_bytes=MAX_BATCH_BYTES)
@@ -49,7 +49,7 @@ def test_client_that_stops_reading_costs_a_bounded_buffer(kind: Kind) -> None:
 
 @each_kind
 def test_client_that_stops_reading_times_out(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
-    """The token is cancelled with SEND_TIMEOUT, the generator closed, and one line logged.
+    """The token is cancelled with SEND_TIMEOUT, the generator is closed, and one line is logged.
     Pitfall 13."""
     caplog.set_level(logging.INFO)
     watched = Watched()
@@ -65,13 +65,13 @@ def test_client_that_stops_reading_times_out(kind: Kind, caplog: pytest.LogCaptu
         (CancelReason.SEND_TIMEOUT, "SSE client does not read any more")
     ]
     assert [r.levelno for r in caplog.records if r.name == "sse_batching"] == [logging.INFO]
-    # uvicorn adds one of its own, that the response was not completed: that is why it closes.
+    # uvicorn logs a line, too: it closes the connection because the response is not complete.
     assert not any(record.exc_info for record in caplog.records)
 
 
 @each_kind
 def test_client_that_reads_again_gets_everything(kind: Kind) -> None:
-    """A pause of the reader holds the agent up, and nothing is lost by it."""
+    """A client that pauses makes the agent wait, and loses nothing."""
     parts = 100
     watched = Watched()
     app = StallDetector(watched.stream(flood(parts)))
@@ -97,7 +97,7 @@ def leave_while_a_write_waits(app: StallDetector, kind: Kind) -> None:
 
 @each_kind
 def test_client_that_leaves_while_a_write_waits_for_it_is_noticed(kind: Kind) -> None:
-    """A write that is blocked returns as if nothing had happened; the token knows better.
+    """uvicorn's `send` returns as if the client had read everything, but the token is cancelled.
     Pitfall 58."""
     watched = Watched()
     app = watched.stream(flood(), ask=True, grace_period=0.05)
@@ -108,8 +108,10 @@ def test_client_that_leaves_while_a_write_waits_for_it_is_noticed(kind: Kind) ->
 @each_kind
 @pytest.mark.parametrize("ask", [False, True], ids=["never-asked", "asked-and-goes-on"])
 @without_garbage_collection()
-def test_generator_whose_write_waited_is_closed(kind: Kind, ask: bool) -> None:
-    """Its `finally` runs, without a garbage collection."""
+def test_generator_is_closed_if_the_client_leaves_while_a_write_waits(
+    kind: Kind, ask: bool
+) -> None:
+    """The generator's `finally` runs without a garbage collection."""
     watched = Watched()
     app = watched.stream(flood(), ask=ask, grace_period=0.05)
     leave_while_a_write_waits(StallDetector(app), kind)

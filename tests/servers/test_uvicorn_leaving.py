@@ -45,7 +45,7 @@ def leave_after_first_event(port: int, way: Leave, watched: Watched) -> None:
 @each_way
 @each_agent
 def test_client_that_leaves_cancels_the_token_once(kind: Kind, way: Leave, agent: Agent) -> None:
-    """However the client leaves, and whether or not the agent is saying something just then.
+    """This holds for each way of leaving, whether the agent is sending or waiting.
     Pitfalls 8 and 15."""
     watched = Watched()
     with serving(watched.stream(agent, ask=True, grace_period=0.05), kind) as port:
@@ -55,7 +55,7 @@ def test_client_that_leaves_cancels_the_token_once(kind: Kind, way: Leave, agent
 
 @each_way
 def test_stream_of_a_client_that_left_is_incomplete(way: Leave) -> None:
-    """The report says that the answer was not read to its end, and why."""
+    """The report has the outcome and the reason."""
     watched = Watched()
     with serving(watched.stream(ticking)) as port:
         leave_after_first_event(port, way, watched)
@@ -70,7 +70,7 @@ def test_stream_of_a_client_that_left_is_incomplete(way: Leave) -> None:
 def test_generator_is_closed_without_a_garbage_collection(
     kind: Kind, agent: Agent, ask: bool
 ) -> None:
-    """The generator's `finally` runs, whether the framework or the grace period ends it.
+    """The generator's `finally` runs, whether the framework or the middleware ends the stream.
     Pitfall 23."""
     watched = Watched()
     with serving(watched.stream(agent, ask=ask, grace_period=0.05), kind) as port:
@@ -82,8 +82,8 @@ def test_generator_is_closed_without_a_garbage_collection(
 
 
 @each_kind
-def test_app_that_takes_no_notice_is_cancelled(kind: Kind) -> None:
-    """One that asked for its token, and listens neither to that nor to `receive`."""
+def test_app_that_ignores_the_disconnect_is_cancelled(kind: Kind) -> None:
+    """This app has asked for its token, and looks neither at the token nor at `receive`."""
     cancelled = threading.Event()
 
     async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +110,7 @@ def test_app_that_takes_no_notice_is_cancelled(kind: Kind) -> None:
 def test_disconnect_logs_one_line_and_no_traceback(
     kind: Kind, way: Leave, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who left, why, after how many bytes: one INFO line, and nothing worse from anybody."""
+    """The INFO line has the stream, the reason and the bytes. No other logger warns of anything."""
     caplog.set_level(logging.INFO)
     watched = Watched()
     with serving(watched.stream(ticking), kind) as port:
@@ -128,7 +128,7 @@ def test_disconnect_logs_one_line_and_no_traceback(
 @each_kind
 @each_way
 def test_client_that_leaves_before_the_response_cancels_the_token(kind: Kind, way: Leave) -> None:
-    """The wait for the first word of the model is the dearest time to miss it. Pitfall 10."""
+    """A missed disconnect costs most while the handler waits for its model. Pitfall 10."""
     watched = Watched()
     asked = threading.Event()
 
@@ -148,10 +148,10 @@ def test_client_that_leaves_before_the_response_cancels_the_token(kind: Kind, wa
 
 
 @each_kind
-def test_stream_that_would_begin_after_the_client_has_left_ends(
+def test_stream_that_starts_after_the_client_has_left_is_ended(
     kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handler that starts its response all the same is stopped, with no traceback."""
+    """A handler that ignores its cancelled token is stopped without a traceback."""
     watched = Watched()
     asked = threading.Event()
 
@@ -172,15 +172,15 @@ def test_stream_that_would_begin_after_the_client_has_left_ends(
 
 @each_kind
 def test_blocking_handler_that_does_not_stream_sees_its_token_cancelled(kind: Kind) -> None:
-    """A plain `def` handler, in a thread, is told as well: nobody will read its JSON."""
+    """A plain `def` handler, which runs in a thread, can stop: nobody will read its JSON."""
     watched = Watched()
     asked = threading.Event()
-    told: list[bool] = []
+    cancelled: list[bool] = []
 
     def handler(request: Request) -> Response:
         token = current_token()
         asked.set()
-        told.append(token.wait(PATIENCE))
+        cancelled.append(token.wait(PATIENCE))
         return JSONResponse({})
 
     with serving(watched.serve(handler), kind) as port:
@@ -188,4 +188,4 @@ def test_blocking_handler_that_does_not_stream_sees_its_token_cancelled(kind: Ki
             client.ask()
             assert asked.wait(PATIENCE)
         watched.report()
-    assert told == [True]
+    assert cancelled == [True]

@@ -1,4 +1,4 @@
-"""A real uvicorn gets SIGTERM while streams are open, and cancels them when their time is up."""
+"""A real uvicorn gets SIGTERM while streams are open, and cancels them when its timeout is over."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ PATHS = ["/starlette", "/fastapi", "/raw/", "/stalled/", "/json"]
 
 @pytest.fixture(scope="module", params=KINDS)
 def shut_down(request: pytest.FixtureRequest) -> tuple[Process, int]:
-    """A server that was told to shut down while all of its agents were at work, once it has ended;
-    and its exit code."""
+    """Shut a server down while all of its agents are at work. Return it with its exit code."""
     kind: Kind = request.param
     command = ("-m", "uvicorn", "tests.support.shutdown_apps:app", "--port", "0")
     options = ("--http", kind.http, "--loop", kind.loop, "--timeout-graceful-shutdown", "1")
@@ -34,14 +33,13 @@ def shut_down(request: pytest.FixtureRequest) -> tuple[Process, int]:
 
 @pytest.mark.parametrize("agent", [path.strip("/") for path in PATHS])
 def test_agent_in_a_thread_is_interrupted(shut_down: tuple[Process, int], agent: str) -> None:
-    """Its token is cancelled in the one turn of the event loop that uvicorn leaves it."""
+    """The agent's token is cancelled in the one loop iteration that uvicorn leaves to the app."""
     process, _ = shut_down
-    said = [line for line in process.lines if line.startswith(f"{agent}: server")]
-    assert said == [f"{agent}: server_shutdown"]
+    printed = [line for line in process.lines if line.startswith(f"{agent}: server")]
+    assert printed == [f"{agent}: server_shutdown"]
 
 
 def test_server_ends_by_the_signal(shut_down: tuple[Process, int]) -> None:
-    """No thread, task or callback of a stream keeps the process from ending as it was told to.
-    Pitfall 48."""
+    """No thread, task or callback of a stream keeps the process from ending. Pitfall 48."""
     _, exit_code = shut_down
     assert exit_code == -signal.SIGTERM

@@ -23,7 +23,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 UPLOAD: Final = bytes(range(256)) * 40_960
 LARGEST_MESSAGE: Final = 4 * 65_536
-"""Bytes of a request body that uvicorn may hand over in one message; measured."""
+"""Bytes of a request body that uvicorn may pass on in one message, as measured."""
 
 START: Final[Message] = {
     "type": "http.response.start",
@@ -38,11 +38,13 @@ def chunk(body: bytes, *, more: bool = True) -> Message:
 
 @contextmanager
 def serving_upload(app: ASGIApp, kind: Kind) -> Iterator[Client]:
-    """Serve the app, to a client whose upload is under way while its response is read. What is
-    left of the upload at the end is not sent."""
+    """Serve the app to a client that uploads while it reads the response.
+
+    The upload is cut off at the end of the block.
+    """
 
     def upload() -> None:
-        with suppress(OSError):  # the server may have closed before it had it all
+        with suppress(OSError):  # the server may close before it has read the whole upload
             client.connection.sendall(UPLOAD)
 
     with serving(app, kind, lifespan="off") as port, Client(port) as client:
@@ -58,7 +60,7 @@ def serving_upload(app: ASGIApp, kind: Kind) -> Iterator[Client]:
 
 
 class Meter:
-    """Stands between the server and the middleware, and counts what is read of the upload."""
+    """ASGI middleware that counts how many bytes of the upload are read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.read = 0
@@ -88,46 +90,47 @@ async def read_slowly(scope: Scope, receive: Receive, send: Send) -> None:
 
 @each_kind
 def test_upload_that_is_read_slowly_arrives_whole(kind: Kind) -> None:
-    """Every byte of it, in order, a message at a time between events of the response. Pitfall 1."""
+    """The app reads each byte, in order, while it sends events. Pitfall 1."""
     with serving_upload(SSEBatchingMiddleware(read_slowly), kind) as client:
         client.read_start()
         assert client.read_body().endswith(hashlib.sha256(UPLOAD).hexdigest().encode())
 
 
 class NeverReads:
-    """Streams, and ends some time after the reader ahead has read what it may."""
+    """An app that streams, and ends 50 events after the middleware has read ahead all it may."""
 
     def __init__(self) -> None:
         self.app = Meter(SSEBatchingMiddleware(self))
-        self.said = b""
+        self.sent = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         to_go = 50
         while to_go:
-            await self._say(event(to_go), send)
+            await self._send(event(to_go), send)
             await anyio.sleep(0.001)
             to_go -= self.app.read >= READ_AHEAD
-        await self._say(b"data: [DONE]\n\n", send, more=False)
+        await self._send(b"data: [DONE]\n\n", send, more=False)
 
-    async def _say(self, part: bytes, send: Send, *, more: bool = True) -> None:
-        self.said += part
+    async def _send(self, part: bytes, send: Send, *, more: bool = True) -> None:
+        self.sent += part
         await send(chunk(part, more=more))
 
 
 @each_kind
 def test_stream_beside_an_upload_that_is_never_read_arrives_whole(kind: Kind) -> None:
-    """What nobody reads holds nothing up."""
+    """An upload that the app does not read delays nothing."""
     agent = NeverReads()
     with serving_upload(agent.app, kind) as client:
         client.read_start()
         body = client.read_body()
-    assert body == agent.said
+    assert body == agent.sent
 
 
 @each_kind
 def test_upload_that_is_never_read_is_not_buffered(kind: Kind) -> None:
-    """The reader that watches for the client's leaving reads a little ahead, and no more."""
+    """The middleware, which watches for the disconnect, reads READ_AHEAD and at most one message
+    more."""
     agent = NeverReads()
     with serving_upload(agent.app, kind) as client:
         client.read_start()
