@@ -1,4 +1,4 @@
-"""What frameworks leave behind on purpose, and what their own code warns of."""
+"""A task that sse-starlette leaves running on purpose, and that these tests cannot have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sse_starlette.sse
 
 @pytest.fixture(autouse=True)
 def no_shutdown_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """sse-starlette has one task for each event loop, which outlives every request and looks twice
-    a second whether the server shuts down: no server of these tests could end while it runs."""
+    """Keep sse-starlette from starting its shutdown watcher.
+
+    The watcher is one task for each event loop. It outlives every request, and checks twice a
+    second whether the server shuts down. No server of these tests could end while it runs.
+    """
     monkeypatch.setattr(sse_starlette.sse, "_ensure_watcher_started_on_this_loop", lambda: None)

@@ -1,4 +1,4 @@
-"""What a framework is given to do in these tests, and what it made of it."""
+"""The stream that each framework has to serve in these tests, and what became of it."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ GRACE_PERIOD: Final = 0.01
 
 
 async def answering() -> AsyncIterator[bytes]:
-    """An agent that comes to its end."""
+    """Yield EVENTS events, and end."""
     for number in range(EVENTS):
         yield event(number)
         await anyio.sleep(0.001)
 
 
 def bulky(number: int) -> bytes:
-    """An event that is more than a socket takes at once, and does not shrink when compressed."""
+    """Return a large event: 6,000 random hexadecimal digits, which gzip at best halves."""
     return b"data: %d %s\n\n" % (number, Random(number).randbytes(3000).hex().encode())
 
 
 async def flooding() -> AsyncIterator[bytes]:
-    """An agent that is faster than its client."""
+    """Yield large events without end, faster than a client reads them."""
     parts = [bulky(number) for number in range(100)]
     for part in itertools.cycle(parts):
         yield part
         await anyio.lowlevel.checkpoint()
 
 
-def data_of(part: bytes) -> str:
-    """What stands in an event: for frameworks that make the events themselves."""
+def data_in(part: bytes) -> str:
+    """Return the data of an event, for frameworks that make the events themselves."""
     return part.decode().removeprefix("data: ").rstrip()
 
 
 class Job:
-    """A stream to serve at /, with something to do after it."""
+    """A stream to serve at /, with a background task after it."""
 
     def __init__(self, agent: Agent = answering, *, ask: bool = False, bare: bool = False) -> None:
         self.watched = Watched()
-        """Its token, if `ask`: the code that serves the request asks for it, and does nothing."""
+        """Watches the token, if `ask`. The endpoint then asks for its token, and ignores it."""
         self.bare = bare
-        """Whether the app is to be built without the middleware."""
+        """True if the app is built without the middleware."""
         self.options: dict[str, Any] = {"grace_period": GRACE_PERIOD}
         self._agent = agent
         self._ask = ask
@@ -66,7 +66,7 @@ class Job:
     # For the endpoint.
 
     def begin(self) -> AsyncIterator[bytes]:
-        """The request has come to its handler: the generator to stream."""
+        """Return the generator to stream. Called by the handler of the request."""
         if self._ask:
             self.watched.watch_token(current_token())
         return self._generate()
@@ -79,40 +79,42 @@ class Job:
             self._closed_at.put(time.monotonic())
 
     async def after(self) -> None:
-        """What the framework is to do after the response, in the way that it has for that."""
+        """The background task that the framework runs after the response."""
         await anyio.lowlevel.checkpoint()
         self._done.set()
 
-    def after_at_once(self) -> None:
-        """The same, for a framework that calls a plain function."""
+    def after_sync(self) -> None:
+        """The background task, for a framework that calls a plain function."""
         self._done.set()
 
-    # For the one who puts the app together.
+    # For the code that builds the app.
 
     def wrap(self, app: Any) -> ASGIApp:
-        """Put the middleware around an app, by hand."""
+        """Return the app with the middleware around it."""
         wrapped: ASGIApp = app if self.bare else SSEBatchingMiddleware(app, **self.options)
         return wrapped
 
     def middleware(self) -> list[Middleware]:
-        """The middleware, for a list of them."""
+        """Return the middleware, for a framework that takes a list of middlewares."""
         return [] if self.bare else [Middleware(SSEBatchingMiddleware, **self.options)]
 
     # For the test.
 
     @property
     def done(self) -> bool:
-        """Whether what was to be done after the response has been done."""
+        """True if the background task has run."""
         return self._done.is_set()
 
     @property
     def closed(self) -> bool:
-        """Whether the `finally` of a generator has run; looked at when the server has ended."""
+        """True if the `finally` of a generator has run. Read after the server has ended."""
         return not self._closed_at.empty()
 
     def closed_at(self) -> float:
-        """Wait for the `finally` of the next generator; when it ran, on the monotonic clock.
-        Infinity, if it has not run after a second."""
+        """Wait for the `finally` of the next generator, and return the monotonic time when it ran.
+
+        Return infinity if it has not run after a second.
+        """
         try:
             return self._closed_at.get(timeout=1)
         except Empty:
@@ -121,24 +123,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Setup:
-    """A framework, the way it streams, and where the middleware is in it."""
+    """A framework, one of its ways to stream, and a place of the middleware in it."""
 
     name: str
     build: Callable[[Job], ASGIApp]
     gzipped: bool = False
-    """Whether the framework compresses this response."""
+    """True if the framework compresses the response."""
     options: dict[str, Any] = field(default_factory=dict)
-    """What the middleware has to be told."""
-    keeps: str = ""
-    """Why a generator is left to the garbage collection when the client leaves while a write waits
-    for it. The middleware cannot help it."""
-    keeps_if_asked: bool = False
-    """In which app that is so: one that asked for its token, or one that did not."""
+    """Options that the middleware needs here."""
+    stays_open_because: str = ""
+    """Why a generator stays open until a garbage collection if the client leaves while a write
+    waits. The middleware cannot prevent it. Empty if the generator is closed."""
+    stays_open_if_asked: bool = False
+    """True if the generator stays open in an app that asked for its token, and False if it does so
+    in an app that did not ask."""
 
     def __str__(self) -> str:
         return self.name
 
     def make(self, job: Job) -> ASGIApp:
-        """The app that does the job."""
+        """Return an app that serves the job."""
         job.options |= self.options
         return self.build(job)

@@ -1,4 +1,4 @@
-"""Django's ASGI handler: an async `StreamingHttpResponse`."""
+"""Django: an async `StreamingHttpResponse` behind its ASGI handler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ settings.configure(
 
 
 class Response(StreamingHttpResponse):  # type: ignore[misc]
-    """Django has no background tasks: what comes after a response is its `close`."""
+    """Runs the job's background task in `close`, because Django has no background tasks."""
 
     def __init__(self, job: Job, parts: AsyncIterator[bytes] | Iterator[bytes]) -> None:
         super().__init__(parts, content_type=EVENT_STREAM)
@@ -28,11 +28,11 @@ class Response(StreamingHttpResponse):  # type: ignore[misc]
 
     def close(self) -> None:
         super().close()
-        self._job.after_at_once()
+        self._job.after_sync()
 
 
 class WithJob:
-    """Django has one set of views for a process: the job is handed to them in the scope."""
+    """Puts the job into the scope, because Django has one set of views for a process."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -49,7 +49,7 @@ async def endpoint(request: HttpRequest) -> Response:
 
 
 async def blocking_endpoint(request: HttpRequest) -> Response:
-    """With a plain iterator, which Django reads to its end before it sends anything."""
+    """Stream a plain iterator, which Django reads to its end before it sends anything."""
     return Response(request.scope["job"], map(event, range(EVENTS)))
 
 

@@ -1,4 +1,4 @@
-"""FastAPI: its three ways to stream."""
+"""FastAPI, with its three ways to stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.types import ASGIApp
 
-from tests.frameworks.jobs import Job, Setup, data_of
+from tests.frameworks.jobs import Job, Setup, data_in
 from tests.support.streams import EVENT_STREAM
 
 
@@ -48,18 +48,18 @@ def event_source(job: Job, *dependencies: Any) -> ASGIApp:
     async def endpoint(tasks: BackgroundTasks) -> AsyncIterator[ServerSentEvent]:
         tasks.add_task(job.after)
         async for part in job.begin():
-            yield ServerSentEvent(raw_data=data_of(part))
+            yield ServerSentEvent(raw_data=data_in(part))
 
     return app
 
 
-KEEPS: Final = (
-    "FastAPI iterates over the endpoint's generator in one of its own, with an await behind the "
-    "yield; the cancellation that comes there closes that one only"
+STAYS_OPEN: Final = (
+    "FastAPI iterates over the endpoint's generator in a generator of its own, which awaits after "
+    "each yield; a cancellation at that await closes FastAPI's generator only"
 )
 
 SETUPS: Final = [
     Setup("fastapi-response", response),
-    Setup("fastapi-generator", generator, keeps=KEEPS),
-    Setup("fastapi-event-source", event_source, keeps=KEEPS),
+    Setup("fastapi-generator", generator, stays_open_because=STAYS_OPEN),
+    Setup("fastapi-event-source", event_source, stays_open_because=STAYS_OPEN),
 ]

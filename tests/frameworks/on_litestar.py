@@ -1,4 +1,4 @@
-"""Litestar: its `Stream` and its `ServerSentEvent`."""
+"""Litestar, with its `Stream` and its `ServerSentEvent`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litestar.response import ServerSentEvent, Stream
 
 from sse_batching import SSEBatchingMiddleware
 from sse_batching._types import ASGIApp
-from tests.frameworks.jobs import Job, Setup, data_of
+from tests.frameworks.jobs import Job, Setup, data_in
 from tests.support.streams import EVENT_STREAM
 
 
@@ -24,7 +24,7 @@ def handler_of(job: Job, *, events: bool) -> Any:
 
     @get("/")
     async def server_sent_event() -> ServerSentEvent:
-        return ServerSentEvent((data_of(part) async for part in job.begin()), background=background)
+        return ServerSentEvent((data_in(part) async for part in job.begin()), background=background)
 
     return server_sent_event if events else stream
 
@@ -37,7 +37,7 @@ def app_of(job: Job, *, events: bool, middleware: list[DefineMiddleware]) -> Any
 def defined(job: Job) -> list[DefineMiddleware]:
     if job.bare:
         return []
-    # Litestar's type of a scope is narrower than what any ASGI app is called with.
+    # Litestar's type of the scope is narrower than the type that an ASGI app accepts.
     middleware: Any = SSEBatchingMiddleware
     return [DefineMiddleware(middleware, **job.options)]
 
@@ -60,19 +60,24 @@ def wrapped_server_sent_event(job: Job) -> ASGIApp:
     return job.wrap(app_of(job, events=True, middleware=[]))
 
 
-KEEPS: Final = (
+STAYS_OPEN: Final = (
     "the iterator of a ServerSentEvent and the generator in it refer to each other; when `send` "
-    "raises, it is at its yield, where nobody closes it"
+    "raises, the generator is suspended at its yield, and nothing closes it"
 )
 
 SETUPS: Final = [
     Setup("litestar-stream", stream),
-    Setup("litestar-server-sent-event", server_sent_event, keeps=KEEPS, keeps_if_asked=True),
+    Setup(
+        "litestar-server-sent-event",
+        server_sent_event,
+        stays_open_because=STAYS_OPEN,
+        stays_open_if_asked=True,
+    ),
     Setup("litestar-wrapped-stream", wrapped_stream),
     Setup(
         "litestar-wrapped-server-sent-event",
         wrapped_server_sent_event,
-        keeps=KEEPS,
-        keeps_if_asked=True,
+        stays_open_because=STAYS_OPEN,
+        stays_open_if_asked=True,
     ),
 ]

@@ -22,7 +22,7 @@ def plain(job: Job) -> Quart:
     return app
 
 
-def of_the_app(job: Job) -> ASGIApp:
+def around_asgi_app(job: Job) -> ASGIApp:
     app: Any = plain(job)
     app.asgi_app = job.wrap(app.asgi_app)
     whole: ASGIApp = app
@@ -34,6 +34,6 @@ def wrapped(job: Job) -> ASGIApp:
 
 
 SETUPS: Final = [
-    Setup("quart", of_the_app),
+    Setup("quart", around_asgi_app),
     Setup("quart-wrapped", wrapped),
 ]

@@ -1,4 +1,4 @@
-"""Starlette: every place where a middleware can stand, and other middlewares beside it."""
+"""Starlette, with the middleware in each place, and next to other middlewares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from tests.frameworks.jobs import Job, Setup, data_of
+from tests.frameworks.jobs import Job, Setup, data_in
 from tests.support.streams import EVENT_STREAM
 
 JSON_LINES: Final = "application/jsonl"
@@ -34,10 +34,10 @@ def streaming(job: Job, media_type: str = EVENT_STREAM) -> Endpoint:
 
 
 def event_source(job: Job) -> Endpoint:
-    """sse-starlette's response."""
+    """Return an endpoint that streams with sse-starlette's response."""
 
     async def endpoint(request: Request) -> Response:
-        events = ({"data": data_of(part)} async for part in job.begin())
+        events = ({"data": data_in(part)} async for part in job.begin())
         return EventSourceResponse(events, background=BackgroundTask(job.after))
 
     return endpoint
@@ -48,7 +48,7 @@ def app_of(endpoint: Endpoint, middleware: list[Middleware]) -> ASGIApp:
 
 
 class PassingOn(BaseHTTPMiddleware):
-    """Does nothing, as `@app.middleware("http")` functions do that only look at the request."""
+    """Passes the request on, as a function with `@app.middleware("http")` does."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         return await call_next(request)
@@ -73,11 +73,11 @@ def wrapped(job: Job) -> ASGIApp:
     return job.wrap(app_of(streaming(job), []))
 
 
-def of_a_route(job: Job) -> ASGIApp:
+def on_route(job: Job) -> ASGIApp:
     return Starlette(routes=[Route("/", streaming(job), middleware=job.middleware())])
 
 
-def of_a_mount(job: Job) -> ASGIApp:
+def on_mount(job: Job) -> ASGIApp:
     routes = [Route("/", streaming(job))]
     return Starlette(routes=[Mount("/", routes=routes, middleware=job.middleware())])
 
@@ -125,8 +125,8 @@ SETUPS: Final = [
     Setup("starlette-added", added),
     Setup("starlette-listed", listed),
     Setup("starlette-wrapped", wrapped),
-    Setup("starlette-route", of_a_route),
-    Setup("starlette-mount", of_a_mount),
+    Setup("starlette-route", on_route),
+    Setup("starlette-mount", on_mount),
     Setup("starlette-in-a-mounted-app", in_a_mounted_app),
     Setup("starlette-around-a-mounted-app", around_a_mounted_app),
     Setup("base-http-outside", base_http_outside),

@@ -1,4 +1,4 @@
-"""All the frameworks, and all the ways to set them up."""
+"""All frameworks, in all setups, and clients that read from them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ SETUPS: Final = [
 ]
 
 each_setup = pytest.mark.parametrize("setup", SETUPS, ids=str)
-each_manner = pytest.mark.parametrize("ask", [False, True], ids=["never-asked", "asked"])
+asked_or_not = pytest.mark.parametrize("ask", [False, True], ids=["never-asked", "asked"])
 
 HEADERS: Final = [("accept-encoding", "gzip")]
 
 
 @contextmanager
 def streaming(setup: Setup, job: Job) -> Iterator[Client]:
-    """A client that has begun to read from a server that does the job. At the end it leaves, if it
-    has not, and the server ends what it is still doing."""
+    """Serve the job, and yield a client that has begun to read.
+
+    At the end of the block the client leaves, and the server waits for its requests to end.
+    """
     with serving(setup.make(job)) as port, Client(port) as client:
         begin(client, setup)
         yield client
 
 
 def begin(client: Client, setup: Setup) -> None:
-    """Ask, and read until the first event has come."""
+    """Send a request, and read until the first event has come."""
     client.ask(headers=HEADERS)
     headers = dict(client.read_start().headers)
     assert (headers.get(b"content-encoding") == b"gzip") is setup.gzipped
@@ -46,7 +48,7 @@ def begin(client: Client, setup: Setup) -> None:
 
 
 def whole_body(setup: Setup, job: Job) -> tuple[bytes, int]:
-    """The body that a client gets which stays to the end, and in how many chunks."""
+    """Return the body that a client reads to the end, and the number of its chunks."""
     with serving(setup.make(job)) as port, Client(port) as client:
         client.ask(headers=HEADERS)
         headers = dict(client.read_start().headers)

@@ -1,4 +1,7 @@
-"""sse-starlette in a process that is told to shut down: it ends its streams by itself."""
+"""An app with sse-starlette for a process that has to shut down while its streams are open.
+
+sse-starlette ends its streams itself. The app prints what happens to them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from starlette.routing import Route
 from sse_batching import SSEBatchingMiddleware, StreamReport, get_token
 
 BARE = bool(os.environ.get("BARE"))
-"""Whether to do without the middleware."""
+"""True if the app is built without the middleware."""
 
 if os.environ.get("NO_DRAIN"):
     # The streams go on until the server cancels them.

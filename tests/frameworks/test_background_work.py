@@ -1,5 +1,4 @@
-"""In every framework what is to be done after a response is done when it is without the middleware,
-and only then."""
+"""In every framework, background tasks run in the same cases as without the middleware."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from tests.support.streams import waiting
 
 
 @each_setup
-def test_what_comes_after_a_whole_response_is_done(setup: Setup) -> None:
-    """Background tasks run, as without the middleware."""
+def test_background_task_runs_after_a_whole_response(setup: Setup) -> None:
+    """The task runs without the middleware, too."""
     bare, job = Job(bare=True), Job()
     for each in (bare, job):
         whole_body(setup, each)
@@ -18,9 +17,8 @@ def test_what_comes_after_a_whole_response_is_done(setup: Setup) -> None:
 
 
 @each_setup
-def test_what_comes_after_a_cut_response_is_done_or_not(setup: Setup) -> None:
-    """After a client that left in the middle, background tasks run if they do so without the
-    middleware."""
+def test_background_task_after_a_cut_response_runs_as_without_the_middleware(setup: Setup) -> None:
+    """Frameworks differ: after a disconnect some run their background tasks, and some do not."""
     bare, job = Job(waiting, bare=True), Job(waiting)
     for each in (bare, job):
         with streaming(setup, each):

@@ -1,4 +1,4 @@
-"""In every framework a stream arrives in fewer pieces, and is the same."""
+"""In every framework, a stream arrives in fewer chunks with the same bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from tests.frameworks.setups import each_setup, whole_body
 
 
 @each_setup
-def test_stream_comes_in_fewer_chunks_and_is_the_same(setup: Setup) -> None:
-    """The same bytes as from the bare framework, each event once, in a few writes."""
+def test_stream_arrives_in_fewer_chunks_with_the_same_bytes(setup: Setup) -> None:
+    """The bytes are those of the framework without the middleware, with each event once."""
     bare, _ = whole_body(setup, Job(bare=True))
     body, chunks = whole_body(setup, Job())
     assert body == bare

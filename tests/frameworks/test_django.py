@@ -1,4 +1,4 @@
-"""Django beyond what every framework has: a plain iterator."""
+"""What only Django has: a plain iterator that streams."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.streams import event
 
 
 @pytest.mark.filterwarnings(
-    # That is its advice to use an async one.
+    # Django advises to use an async iterator.
     "ignore:StreamingHttpResponse must consume synchronous iterators:Warning"
 )
-def test_plain_iterator_is_read_to_its_end_and_comes_whole() -> None:
-    """Django has all of it in hands before it sends the first part: then there is no agent to
-    stop, and the parts go out in a few writes."""
+def test_plain_iterator_arrives_whole_in_fewer_chunks() -> None:
+    """Django reads the iterator to its end before it sends the first part, so there is no agent to
+    stop."""
     with serving(wrapped(Job())) as port, Client(port) as client:
         assert client.get("/blocking") == b"".join(map(event, range(EVENTS)))
         assert client.chunks < EVENTS / 4

@@ -1,4 +1,4 @@
-"""FastAPI beyond what every framework has: dependencies, threads, ways to ask for the token."""
+"""What only FastAPI has: dependencies, endpoints in threads, and more ways to get the token."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ each_way_to_stream = pytest.mark.parametrize(
 @pytest.mark.parametrize("agent", [answering, waiting], ids=["whole", "cut"])
 @pytest.mark.parametrize("bare", [True, False], ids=["bare", "batched"])
 def test_dependency_is_torn_down_after_the_generator(build: Any, agent: Agent, bare: bool) -> None:
-    """The `finally` of a dependency with `yield` runs when the stream is over, read to its end or
-    cut; as without the middleware."""
+    """The `finally` of a dependency with `yield` runs after the stream, whole or cut, with the
+    middleware as without it."""
     job = Job(agent, bare=bare)
     order: list[str] = []
 
@@ -48,7 +48,7 @@ def test_dependency_is_torn_down_after_the_generator(build: Any, agent: Agent, b
 
 
 def test_background_task_after_a_stream_outlasts_the_client() -> None:
-    """A client that leaves once it has read everything cancels nothing. Pitfall 3."""
+    """A client that leaves after it has read everything cancels nothing. Pitfall 3."""
     left = threading.Event()
     ended = threading.Event()
 
@@ -82,7 +82,7 @@ TokenOfRequest = Annotated[CancellationToken, Depends(token_of)]
 
 
 def test_every_way_to_ask_gives_the_same_token() -> None:
-    """In coroutines, in the threads of plain functions, in endpoints and dependencies."""
+    """This holds in coroutines, in threads of plain functions, in endpoints and in dependencies."""
     tokens: list[CancellationToken] = []
 
     def dependency() -> None:
@@ -103,20 +103,20 @@ def test_every_way_to_ask_gives_the_same_token() -> None:
     assert len(set(map(id, tokens))) == 1
 
 
-def test_plain_endpoint_in_a_thread_is_told_that_the_client_has_left() -> None:
-    """A blocking `def` endpoint that waits for a model waits for its token instead."""
+def test_plain_endpoint_in_a_thread_sees_its_token_cancelled() -> None:
+    """A blocking `def` endpoint that waits for its token stops waiting when the client leaves."""
     asked = threading.Event()
-    told: list[bool] = []
+    cancelled: list[bool] = []
     app = FastAPI()
 
     @app.get("/")
     def endpoint() -> None:
         token = current_token()
         asked.set()
-        told.append(token.wait(PATIENCE))
+        cancelled.append(token.wait(PATIENCE))
 
     with serving(Watched().batch(app)) as port, Client(port) as client:
         client.ask()
         assert asked.wait(PATIENCE)
         client.leave()
-    assert told == [True]
+    assert cancelled == [True]

@@ -1,4 +1,4 @@
-"""Every line of docs/frameworks.md does what it says."""
+"""Every snippet of docs/frameworks.md adds the middleware to its framework."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SNIPPETS: Final = re.findall(r"^```python (\w+)\n(.*?)^```$", PAGE, re.DOTALL | 
 
 
 def names_for(framework: str) -> dict[str, Any]:
-    """What a line may use: an app without the middleware, its parts, and what it would import."""
+    """Return the names that a snippet may use: an app, the parts of an app, and its imports."""
     routes = [Route("/", on_starlette.streaming(Job()))]
     bare = Job(bare=True)
     apps: dict[str, Any] = {
@@ -60,8 +60,8 @@ def app_made_by(snippet: str, names: dict[str, Any]) -> ASGIApp:
 @pytest.mark.parametrize(
     ("framework", "snippet"), [pair for pair in SNIPPETS if pair[0] != "mcp"], ids=str
 )
-def test_line_makes_a_stream_come_in_fewer_chunks(framework: str, snippet: str) -> None:
-    """An app that it is applied to batches its stream."""
+def test_snippet_makes_a_stream_arrive_in_fewer_chunks(framework: str, snippet: str) -> None:
+    """An app with the snippet batches its stream."""
     app = app_made_by(snippet, names_for(framework))
     with serving(app) as port, Client(port) as client:
         assert client.get().count(b"data: ") == EVENTS
@@ -69,15 +69,15 @@ def test_line_makes_a_stream_come_in_fewer_chunks(framework: str, snippet: str) 
 
 
 @pytest.mark.parametrize("snippet", [code for framework, code in SNIPPETS if framework == "mcp"])
-def test_line_gives_tools_their_token(snippet: str) -> None:
-    """A tool of an app that it is applied to has one, and its progress arrives."""
+def test_snippet_gives_tools_their_token(snippet: str) -> None:
+    """A tool of an app with the snippet can get its token, and its progress arrives."""
     tools = Tools()
     names = {"SSEBatchingMiddleware": SSEBatchingMiddleware, "server": tools.server}
     tools.app = app_made_by(snippet, names)
     assert progress_of(tools, "auto") == list(range(STEPS))
 
 
-def test_every_framework_has_its_line() -> None:
-    """A section without one would not be noticed otherwise."""
+def test_every_framework_has_a_snippet() -> None:
+    """Each section of the page has a snippet, so the tests above leave no framework out."""
     sections = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
     assert [name.lower().replace("-", "_") for name in sections] == list(dict(SNIPPETS))

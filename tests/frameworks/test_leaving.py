@@ -1,4 +1,4 @@
-"""In every framework the client that leaves stops the agent, and its generator is closed."""
+"""In every framework, a client that leaves stops the agent, and its generator is closed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 
 from sse_batching import CancelReason
 from tests.frameworks.jobs import Job, Setup
-from tests.frameworks.setups import begin, each_manner, each_setup, streaming
+from tests.frameworks.setups import asked_or_not, begin, each_setup, streaming
 from tests.support.clients import Client
 from tests.support.servers import serving
 from tests.support.streams import Agent, ticking, waiting, without_garbage_collection
 
 PROMPT = 0.1
-"""Seconds in which a generator is closed (F10)."""
+"""Seconds within which a generator must be closed (F10)."""
 
 each_agent = pytest.mark.parametrize("agent", [ticking, waiting], ids=["ticking", "waiting"])
 
 
 @each_setup
 def test_token_is_cancelled_once(setup: Setup) -> None:
-    """For a client that has left, however often the app still tries to send."""
+    """However often the app calls `send` after the disconnect, the token is cancelled once."""
     job = Job(ticking, ask=True)
     with streaming(setup, job):
         pass
@@ -33,11 +33,11 @@ def test_token_is_cancelled_once(setup: Setup) -> None:
 
 @each_setup
 @each_agent
-@each_manner
+@asked_or_not
 @without_garbage_collection()
 def test_generator_is_closed_within_100_ms(setup: Setup, agent: Agent, ask: bool) -> None:
-    """From the client's leaving to the `finally`; the grace period of an app that asked for its
-    token and ignores it included. The best of three: the machine may be busy."""
+    """The time from the disconnect to the generator's `finally` includes the grace period of an app
+    that ignores its token. The best of three counts, because the machine may be busy."""
     job = Job(agent, ask=ask)
     took: list[float] = []
     with serving(setup.make(job)) as port:
@@ -51,8 +51,8 @@ def test_generator_is_closed_within_100_ms(setup: Setup, agent: Agent, ask: bool
 
 
 @each_setup
-def test_leaving_makes_no_traceback(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
-    """The server's log has one INFO line of ours, and nothing worse from anybody."""
+def test_disconnect_makes_no_traceback(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one INFO line of the middleware, and no logger warns of anything."""
     caplog.set_level(logging.INFO)
     with streaming(setup, Job(ticking)):
         pass

@@ -1,7 +1,7 @@
-"""In every framework: a client leaves that has not read for a while, so that a write waits for it.
+"""In every framework, a client leaves that has stopped reading, while a write waits for it.
 
-Then the agent's generator is not at an await of its own, where a cancellation would close it, but
-somewhere between the framework and the server.
+The agent's generator is then suspended at its `yield`, and the framework waits in `send`. A
+cancellation there does not close the generator, as it would at an `await` of the generator's own.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import pytest
 
 from sse_batching._types import ASGIApp, Receive, Scope, Send
 from tests.frameworks.jobs import Job, Setup, flooding
-from tests.frameworks.setups import HEADERS, each_manner, each_setup
+from tests.frameworks.setups import HEADERS, asked_or_not, each_setup
 from tests.support.clients import Client
 from tests.support.servers import PATIENCE, serving
 from tests.support.streams import StallDetector, without_garbage_collection
 
-# Django's file for the body of a request, where its handler was cut short: that shows in what comes
-# afterwards.
+# Django leaves the file for the body of a request open if its handler is cut short. The warning
+# comes when the file is collected.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
 )
@@ -30,20 +30,20 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(autouse=True)
 def garbage_is_collected() -> Iterator[None]:
-    """Here, and not in some later test."""
+    """Collect the garbage of a test at its end, and not in some later test."""
     yield
     gc.collect()
 
 
 class EndDetector:
-    """Stands between the server and an app, and tells when it has ended."""
+    """ASGI middleware that detects when the app has ended."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._ended = threading.Event()
 
     def ended(self) -> bool:
-        """Wait for the end of a request, and what comes in the turns of the loop behind it."""
+        """Wait for the end of a request and some loop iterations. Return False if none ends."""
         return self._ended.wait(PATIENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,13 +51,13 @@ class EndDetector:
             await self._app(scope, receive, send)
         finally:
             if scope["type"] == "http":
-                for _ in range(20):  # each generator in another one takes two to be closed
+                for _ in range(20):  # each generator inside another takes two to be closed
                     await anyio.lowlevel.checkpoint()
                 self._ended.set()
 
 
 def leave(setup: Setup, job: Job) -> bool:
-    """Whether the generator has been closed when the request has ended."""
+    """Leave while a write waits. Return True if the generator is closed when the request ends."""
     ending = EndDetector(setup.make(job))
     stalling = StallDetector(ending)
     with (
@@ -72,18 +72,18 @@ def leave(setup: Setup, job: Job) -> bool:
 
 
 @each_setup
-@each_manner
+@asked_or_not
 @without_garbage_collection()
-def test_generator_is_closed_or_the_framework_keeps_it(setup: Setup, ask: bool) -> None:
-    """Nothing of the agent outlives the request, without a garbage collection; but for two
-    frameworks that keep hold of its generator."""
-    keeps = bool(setup.keeps) and ask is setup.keeps_if_asked
-    assert leave(setup, Job(flooding, ask=ask)) is not keeps
+def test_generator_is_closed_unless_the_framework_keeps_it_open(setup: Setup, ask: bool) -> None:
+    """The generator's `finally` runs without a garbage collection, except in two frameworks that
+    keep hold of the generator."""
+    stays_open = bool(setup.stays_open_because) and ask is setup.stays_open_if_asked
+    assert leave(setup, Job(flooding, ask=ask)) is not stays_open
 
 
 @each_setup
-def test_what_comes_afterwards_is_done_or_not(setup: Setup) -> None:
-    """Background tasks run if they do so without the middleware."""
+def test_background_task_runs_as_without_the_middleware(setup: Setup) -> None:
+    """Frameworks differ: some run their background tasks here, and some do not."""
     bare, job = Job(flooding, bare=True), Job(flooding)
     for each in (bare, job):
         leave(setup, each)
@@ -91,7 +91,9 @@ def test_what_comes_afterwards_is_done_or_not(setup: Setup) -> None:
 
 
 @each_setup
-def test_it_makes_no_traceback(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
-    """What the tasks of a framework make of it does not reach the server's log."""
+def test_disconnect_during_a_write_makes_no_traceback(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception in a task of the framework does not reach the log."""
     leave(setup, Job(flooding))
     assert [r for r in caplog.records if r.exc_info or r.levelno > logging.INFO] == []

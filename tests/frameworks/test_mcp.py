@@ -1,4 +1,4 @@
-"""The MCP Python SDK's streamable HTTP app: real sessions, through the middleware and without."""
+"""The MCP Python SDK's streamable HTTP app: real sessions, with the middleware and without it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ each_app = pytest.mark.parametrize("bare", [True, False], ids=["bare", "batched"
 
 
 class Tools:
-    """A server with three tools, and what becomes of them."""
+    """An MCP server with three tools, and what happens to its streams."""
 
     def __init__(self, *, bare: bool = False, **options: Any) -> None:
         self.watched = Watched()
@@ -63,7 +63,7 @@ class Tools:
         self.app: ASGIApp = app if bare else batched
 
     async def count(self, context: Context[Any, Any]) -> str:
-        """Reports its progress step by step."""
+        """Report progress step by step, and answer."""
         if not self._bare:
             assert not current_token().cancelled
         for step in range(STEPS):
@@ -71,12 +71,12 @@ class Tools:
         return "counted"
 
     async def announce(self, context: Context[Any, Any]) -> str:
-        """Says something that is no part of its answer, and goes out on the session's stream."""
+        """Send a notification, which goes out on the stream of the session, and answer."""
         await context.session.send_tool_list_changed()
         return "announced"
 
     async def work(self, context: Context[Any, Any]) -> str:
-        """Goes on for ever."""
+        """Report progress without end."""
         if not self._bare:
             self.watched.watch_token(current_token())
         async for _ in self.watched.watch_agent(partial(endless, context)):
@@ -94,9 +94,9 @@ async def endless(context: Context[Any, Any]) -> AsyncIterator[bytes]:
 
 
 def in_session(tools: Tools, mode: str, talk: Talk, on_message: Any = None) -> Any:
-    """What a client makes of a session with the server, in an event loop of its own."""
+    """Run a client's session with the server, in an event loop of its own. Return its result."""
 
-    http = create_mcp_http_client()  # not in the loop: it reads certificates
+    http = create_mcp_http_client()  # reads certificates, which would block the event loop
 
     async def run(port: int) -> Any:
         transport = streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)
@@ -109,7 +109,7 @@ def in_session(tools: Tools, mode: str, talk: Talk, on_message: Any = None) -> A
 
 
 def progress_of(tools: Tools, mode: str) -> list[float]:
-    """The steps that a client hears of."""
+    """Return the steps that a client is notified about."""
     steps: list[float] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -126,13 +126,13 @@ def progress_of(tools: Tools, mode: str) -> list[float]:
 @each_protocol
 @each_app
 def test_tool_reports_its_progress(mode: str, bare: bool) -> None:
-    """Step by step and in order, with the middleware as without it."""
+    """The steps arrive one by one and in order, with the middleware as without it."""
     assert progress_of(Tools(bare=bare), mode) == list(range(STEPS))
 
 
 @each_protocol
-def test_progress_comes_in_fewer_writes(mode: str) -> None:
-    """The response of the call is one batched stream."""
+def test_progress_arrives_in_fewer_writes(mode: str) -> None:
+    """The response to a call is a batched stream."""
     tools = Tools()
     progress_of(tools, mode)
     answer = next(report for report in tools.reports if report.chunks > STEPS)
@@ -140,27 +140,27 @@ def test_progress_comes_in_fewer_writes(mode: str) -> None:
     assert answer.writes < STEPS / 4
 
 
-def test_stream_of_the_session_brings_what_is_no_answer() -> None:
+def test_notification_arrives_on_the_stream_of_the_session() -> None:
     """The GET stream stays open for as long as the session, and is flushed in time."""
     tools = Tools()
-    heard = anyio.Event()
+    notified = anyio.Event()
 
     async def on_message(message: Any) -> None:
         if getattr(message, "method", None) == "notifications/tools/list_changed":
-            heard.set()
+            notified.set()
 
     async def announce(client: MCPClient) -> None:
-        while not heard.is_set():  # the stream opens in its own time
+        while not notified.is_set():  # the stream may not be open yet
             await client.call_tool("announce", {})
             with anyio.move_on_after(0.1):
-                await heard.wait()
+                await notified.wait()
 
     in_session(tools, "legacy", announce, on_message)
-    assert heard.is_set()
+    assert notified.is_set()
 
 
 def test_call_that_the_client_gives_up_cancels_the_token() -> None:
-    """A client of today's protocol closes the response: the tool is told, and ends."""
+    """A client of the current protocol closes the response, and the tool ends."""
     tools = Tools()
 
     async def give_up(client: MCPClient) -> None:
@@ -179,8 +179,8 @@ def test_call_that_the_client_gives_up_cancels_the_token() -> None:
 @each_app
 @without_garbage_collection()
 def test_tool_ends_when_its_caller_is_gone(bare: bool) -> None:
-    """A caller whose connection is closed: without a session, the SDK itself ends the tool; and
-    its token has been cancelled, once."""
+    """Without a session, the SDK itself ends the tool when the connection is closed. With the
+    middleware, the token is cancelled once, too."""
     tools = Tools(bare=bare, stateless_http=True)
     with serving(tools.app) as port, Client(port) as client:
         client.ask("/mcp", method="POST", upload=len(CALL), headers=CALL_HEADERS)

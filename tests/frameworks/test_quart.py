@@ -1,4 +1,4 @@
-"""Quart beyond what every framework has: it runs the handler in a task apart from the request's."""
+"""What only Quart has: it runs the handler in another task than the task of the request."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.support.streams import EVENT_STREAM, waiting
 
 
 def be_busy() -> None:
-    """Longer than the grace period, and the time that frameworks have after it."""
+    """Block for longer than the grace period and the time that frameworks get after it."""
     end = time.monotonic() + 0.2
     while time.monotonic() < end:
         pass
 
 
 def test_handler_ends_though_the_loop_was_busy_when_the_client_left() -> None:
-    """Who is told late that the client has left is not cancelled in the same moment: Quart would
-    not get to cancel its task, and nobody else does."""
+    """The app is not cancelled at the moment when it sees the disconnect late. Quart would have no
+    time to cancel the task of its handler, and nothing else cancels that task."""
     job = Job(waiting)
     app = Quart(__name__)
 
@@ -32,7 +32,7 @@ def test_handler_ends_though_the_loop_was_busy_when_the_client_left() -> None:
         current_token().register(be_busy)
         return Response(job.begin(), mimetype=EVENT_STREAM)
 
-    whole: Any = app  # it types the scope more narrowly than any server does
+    whole: Any = app  # Quart's type of the scope is narrower than the type that ASGI apps accept
     with (
         serving(SSEBatchingMiddleware(whole, grace_period=0.01)) as port,
         Client(port) as client,

@@ -1,5 +1,4 @@
-"""Starlette's own test client, which runs an app on asyncio or on trio: the middleware changes
-nothing that a test sees."""
+"""Starlette's test client, which runs an app on asyncio or on trio, sees no difference."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ each_app = pytest.mark.parametrize("bare", [True, False], ids=["bare", "batched"
 
 @dataclass
 class Service:
-    """One app for both event loops, and what it has done."""
+    """An app for both event loops, and what it has done."""
 
     bare: bool = False
     done: list[str] = field(default_factory=list)
@@ -52,7 +51,7 @@ class Service:
                 yield event(number)
                 await anyio.sleep(0.001)
             if end == "fails":
-                raise ValueError("the agent's own trouble")
+                raise ValueError("the agent has failed")
             if end == "waits":
                 await anyio.sleep_forever()
         finally:
@@ -67,7 +66,7 @@ class Service:
 
     async def echo(self, request: Request) -> Response:
         body = await request.body()
-        # After the body the test client has nothing to say until the response is complete.
+        # After the body, the test client sends no message until the response is complete.
         return JSONResponse({"length": len(body), "left": await request.is_disconnected()})
 
     async def tidy_up(self) -> None:
@@ -80,8 +79,8 @@ def client_of(service: Service, backend: Any) -> TestClient:
 
 
 @each_backend
-def test_batched_stream_comes_whole(backend: str) -> None:
-    """Every event, in order, out of fewer writes."""
+def test_batched_stream_arrives_whole(backend: str) -> None:
+    """Each event arrives, in order, in fewer writes."""
     service = Service()
     with client_of(service, backend) as client:
         response = client.get("/stream")
@@ -94,7 +93,7 @@ def test_batched_stream_comes_whole(backend: str) -> None:
 @each_backend
 @each_app
 def test_background_task_runs_when_the_generator_is_closed(backend: str, bare: bool) -> None:
-    """In that order, with the middleware as without it."""
+    """The generator is closed first, with the middleware as without it."""
     service = Service(bare)
     with client_of(service, backend) as client:
         client.get("/stream")
@@ -104,8 +103,8 @@ def test_background_task_runs_when_the_generator_is_closed(backend: str, bare: b
 @each_backend
 @each_app
 def test_client_that_closes_a_stream_cancels_the_request(backend: str, bare: bool) -> None:
-    """It says no `http.disconnect`: it cancels the app, as servers do that shut down. The generator
-    is closed and background tasks do not run, with the middleware as without it."""
+    """The test client sends no `http.disconnect`. It cancels the app, as a server does at shutdown,
+    which closes the generator and skips background tasks, with the middleware as without it."""
     service = Service(bare)
     with (
         client_of(service, backend) as client,
@@ -123,11 +122,11 @@ def test_client_that_closes_a_stream_cancels_the_request(backend: str, bare: boo
 @each_backend
 @each_app
 def test_exception_of_an_agent_reaches_the_test(backend: str, bare: bool) -> None:
-    """As itself, in no group; with the middleware as without it."""
+    """The exception is in no group, with the middleware as without it."""
     service = Service(bare)
     with (
         client_of(service, backend) as client,
-        pytest.raises(ValueError, match="the agent's own trouble"),
+        pytest.raises(ValueError, match="the agent has failed"),
     ):
         client.get("/stream?end=fails")
     assert service.done == ["closed"]
@@ -136,7 +135,7 @@ def test_exception_of_an_agent_reaches_the_test(backend: str, bare: bool) -> Non
 @each_backend
 @each_app
 def test_body_of_a_request_arrives(backend: str, bare: bool) -> None:
-    """And the client is there until it has its answer; with the middleware as without it."""
+    """No disconnect is seen before the client has its answer, with the middleware as without it."""
     with client_of(Service(bare), backend) as client:
         answer = client.post("/echo", content=b"x" * 100_000).json()
     assert answer == {"length": 100_000, "left": False}
