@@ -1,4 +1,4 @@
-"""The demo's page in headless Chromium: the counters, and what walking away does."""
+"""The demo's page in headless Chromium: its counters, and what happens when the reader leaves."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         if os.environ.get("SSE_BATCHING_REQUIRE_BROWSER") == "1":
-            pytest.fail("there is no chromium, and SSE_BATCHING_REQUIRE_BROWSER says there must be")
-        pytest.skip("there is no chromium to show the page to (Debian: apt install chromium)")
+            pytest.fail("SSE_BATCHING_REQUIRE_BROWSER is set, but Chromium is not installed")
+        pytest.skip("Chromium is not installed (Debian: apt install chromium)")
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS) as running,
@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
-    """The address of the demo's server, with the replayed agent also where a real one is set."""
+    """Yield the address of the demo's server, which replays an answer and calls no real model."""
     no_real_model = {"OPENAI_BASE_URL": "", "OPENAI_API_KEY": ""}
     arguments = ("-m", "examples.demo", "--port", "0")
     with server_process(*arguments, environment=no_real_model) as (_, port):
@@ -55,7 +55,7 @@ def demo() -> Iterator[str]:
 
 @dataclass
 class Side:
-    """What the page shows of one side."""
+    """What the page shows about one side."""
 
     text: str
     counters: dict[str, float]
@@ -65,7 +65,7 @@ class Side:
 
 @dataclass
 class Shown:
-    """What the page shows by the end of a run, and what went wrong in its scripts."""
+    """What the page shows at the end of a run, and the errors of its scripts."""
 
     plain: Side
     batched: Side
@@ -92,7 +92,7 @@ def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
 
 
 def wait_for_text(page: Page, length: int) -> None:
-    """Wait until every side has shown so many characters of its answer."""
+    """Wait until each side has shown this many characters of its answer."""
     for side in SIDES:
         page.wait_for_function(
             "([answer, length]) => document.querySelector(answer).innerText.length >= length",
@@ -121,7 +121,7 @@ def look_at_all(page: Page, errors: list[str]) -> Shown:
 
 @pytest.fixture(scope="module")
 def complete(browser: Browser, demo: str) -> Shown:
-    """The page when all answers were read to their end."""
+    """Return the page after each answer was read to its end."""
     page, errors = open_page(browser, f"{demo}?tokens_per_second=400")
     page.click("#start")
     page.wait_for_selector('#verdict[data-state="complete"]')
@@ -130,7 +130,7 @@ def complete(browser: Browser, demo: str) -> Shown:
 
 @pytest.fixture(scope="module")
 def left(browser: Browser, demo: str) -> Shown:
-    """The page some time after the reader has walked away in the middle of all answers."""
+    """Return the page some time after the reader has left in the middle of each answer."""
     page, errors = open_page(browser, demo)
     page.click("#start")
     wait_for_text(page, 160)
@@ -144,68 +144,68 @@ def left(browser: Browser, demo: str) -> Shown:
 
 
 def test_all_sides_show_the_same_answer(complete: Shown) -> None:
-    """Word for word, and some hundred words of it. Pitfall 43."""
+    """The text is equal on each side, and has more than a hundred words. Pitfall 43."""
     assert complete.plain.text == complete.batched.text == complete.merged.text
     assert len(complete.plain.text.split()) > 100
 
 
 def test_answers_are_shown_while_they_stream(left: Shown, complete: Shown) -> None:
-    """When the reader leaves, the page has some of each answer, and not all."""
+    """The page shows a part of each answer when the reader leaves."""
     whole = len(complete.plain.text)
     assert all(0 < len(side.text) < whole for side in left.sides)
 
 
 def test_sides_behind_the_middleware_take_fewer_writes(complete: Shown) -> None:
-    """Less than half as many as the plain side."""
+    """They take less than half of the writes of the plain side."""
     plain = complete.plain.counters["writes"]
     assert all(side.counters["writes"] < plain / 2 for side in complete.behind_middleware)
 
 
 def test_sides_behind_the_middleware_update_the_page_less_often(complete: Shown) -> None:
-    """Less than half as often, for the same text."""
+    """They need less than half of the updates for the same text."""
     plain = complete.plain.counters["updates"]
     assert all(side.counters["updates"] < plain / 2 for side in complete.behind_middleware)
 
 
 def test_batched_side_gets_the_same_events(complete: Shown) -> None:
-    """As many, and as many bytes."""
+    """It gets as many events and as many bytes as the plain side."""
     plain, batched = complete.plain.counters, complete.batched.counters
     assert (batched["events"], batched["bytes"]) == (plain["events"], plain["bytes"])
 
 
 def test_merged_side_gets_fewer_events(complete: Shown) -> None:
-    """Less than half as many, and less than half the bytes."""
+    """It gets less than half of the events and less than half of the bytes."""
     plain, merged = complete.plain.counters, complete.merged.counters
     assert merged["events"] < plain["events"] / 2
     assert merged["bytes"] < plain["bytes"] / 2
 
 
 def test_every_counter_counts(complete: Shown) -> None:
-    """No figure of any side is left at zero."""
+    """No counter of any side stays at zero."""
     assert min(value for side in complete.sides for value in side.counters.values()) > 0
 
 
-def test_agents_whose_reader_stays_come_to_their_end(complete: Shown) -> None:
-    """Nothing is interrupted, and nothing wasted."""
+def test_agents_finish_if_the_reader_stays(complete: Shown) -> None:
+    """No agent is interrupted, and no token wasted."""
     for side in complete.sides:
         assert (side.agent, side.wasted) == ("finished", 0)
 
 
-def test_agents_behind_the_middleware_are_interrupted_when_the_reader_walks_away(
+def test_agents_behind_the_middleware_are_interrupted_when_the_reader_leaves(
     left: Shown,
 ) -> None:
-    """They spend nothing more on nobody, but for a token that was just being made."""
+    """They waste no more than the tokens that are in flight at that moment."""
     for side in left.behind_middleware:
         assert side.agent == "interrupted"
         assert side.wasted <= TOKENS_IN_FLIGHT
 
 
-def test_plain_agent_goes_on_when_the_reader_walks_away(left: Shown) -> None:
-    """The page counts what it wastes."""
+def test_plain_agent_continues_when_the_reader_leaves(left: Shown) -> None:
+    """The page counts the tokens that the agent wastes."""
     assert left.plain.agent == "wasting"
     assert left.plain.wasted >= 10
 
 
 def test_page_has_no_errors(complete: Shown, left: Shown) -> None:
-    """Its scripts raise nothing, and miss no file."""
+    """The scripts of the page raise no error, and miss no file."""
     assert complete.errors + left.errors == []

@@ -1,4 +1,4 @@
-"""Every example runs as its docstring says, and does what it claims."""
+"""Every example runs by the command of its docstring, and does what the docstring says."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ import functools, runpy, sys, uvicorn
 uvicorn.run = functools.partial(uvicorn.run, port=0)
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
-"""Runs an example as Python runs a file, but for the port: 8000 may be taken."""
+"""Runs an example as Python runs a file, but on a free port. Port 8000 may be taken."""
 
 
 class Example(NamedTuple):
-    """A stream of an example, and what its server prints when the reader has left."""
+    """A stream of an example, and the line that its server prints when the reader has left."""
 
     name: str
     path: str
-    last_words: str
-    """The group in it is the number of words that the agent came to."""
+    last_line: str
+    """A regular expression. Its group is the number of words that the agent has produced."""
 
 
 STOPPED: Final = r"^stopped after (\d+) words: SSE client disconnected$"
@@ -69,20 +69,20 @@ def running(name: str, cwd: Path) -> Iterator[tuple[Process, int]]:
 
 
 def words_in(body: bytes) -> str:
-    """The text that the events bring."""
+    """Return the text of the events in this body."""
     data = re.findall(rb"^data: (\{.*\})$", body, re.MULTILINE)
     return "".join(json.loads(item)["delta"] for item in data)
 
 
 def test_every_example_is_tested() -> None:
-    """A file that is added to examples/ is added here, too."""
+    """A new file in examples/ has to be added here."""
     tested = {example.name for example in STREAMS} | {"incomplete_snapshot"}
     assert tested == {path.stem for path in EXAMPLES.glob("[!_]*.py")}
 
 
 @each_stream
 def test_example_streams_its_whole_text(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader who stays gets every word."""
+    """A reader that stays to the end gets every word."""
     module = load(example.name)
     monkeypatch.setattr(module, "SECONDS_PER_WORD", 0)
     with serving(module.app) as port, Client(port) as client:
@@ -91,18 +91,18 @@ def test_example_streams_its_whole_text(example: Example, monkeypatch: pytest.Mo
 
 @each_stream
 def test_agent_of_an_example_stops_when_its_reader_leaves(example: Example, tmp_path: Path) -> None:
-    """The server says so, and that it was in the middle of the text."""
+    """The server prints that the agent was stopped, and did so before the end of its text."""
     with running(example.name, tmp_path) as (process, port):
         with Client(port) as client:
             client.ask(example.path)
             client.read_start()
             client.read_body(until=b"data: ")
-        words = int(process.expect(example.last_words)[1])
+        words = int(process.expect(example.last_line)[1])
     assert words < len(load(example.name).TEXT.split())
 
 
 def saved(port: int, response_id: str) -> dict[str, Any]:
-    """What `incomplete_snapshot` has stored of an answer, as soon as it has stored it."""
+    """Wait until `incomplete_snapshot` has stored an answer, and return the answer."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         answer = httpx.get(f"http://127.0.0.1:{port}/responses/{response_id}")
@@ -114,7 +114,7 @@ def saved(port: int, response_id: str) -> dict[str, Any]:
 
 
 def test_incomplete_answer_can_be_read_back(tmp_path: Path) -> None:
-    """A reader walks away in the middle, and finds the text so far under the answer's id.
+    """A reader that leaves in the middle finds the text so far under the answer's id.
     Pitfalls 27 and 65."""
     with running("incomplete_snapshot", tmp_path) as (_, port):
         with Client(port) as client:
@@ -130,7 +130,7 @@ def test_incomplete_answer_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_complete_answer_can_be_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads to the end finds all of it, and that it is all."""
+    """A reader that stays to the end finds the whole text, with the status `completed`."""
     module = load("incomplete_snapshot")
     monkeypatch.setattr(module, "SECONDS_PER_WORD", 0)
     monkeypatch.setattr(module, "DATABASE", str(tmp_path / "responses.sqlite3"))
@@ -143,7 +143,7 @@ def test_complete_answer_can_be_read_back(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_unknown_answer_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An id that nobody has given out has no text."""
+    """An id of no answer gives the status 404."""
     module = load("incomplete_snapshot")
     monkeypatch.setattr(module, "DATABASE", str(tmp_path / "responses.sqlite3"))
     with serving(module.app) as port, Client(port) as client:
@@ -152,8 +152,8 @@ def test_unknown_answer_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
         client.read_body()
 
 
-def test_check_of_the_demo_finds_nothing_wrong() -> None:
-    """`python -m examples.demo --check`, which CI runs as `make demo-check`."""
+def test_check_of_the_demo_finds_no_fault() -> None:
+    """`python -m examples.demo --check` exits with 0. CI runs it as `make demo-check`."""
     check = subprocess.run(
         [sys.executable, "-m", "examples.demo", "--check"],
         cwd=REPOSITORY,

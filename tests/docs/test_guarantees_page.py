@@ -1,4 +1,4 @@
-"""docs/guarantees.md names tests that exist, for every guarantee."""
+"""docs/guarantees.md names a test for each guarantee, and each of the tests exists."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ROWS = dict(re.findall(r"^\| ([DFM]\d+) \| (.*) \|$", PAGE, re.MULTILINE))
 
 
 def test_every_guarantee_is_there() -> None:
-    """D1 to D7, F1 to F11 and M1 to M8, each once."""
+    """The page has D1 to D7, F1 to F11 and M1 to M8, each once."""
     count = {"D": 7, "F": 11, "M": 8}
     assert list(ROWS) == [f"{kind}{n}" for kind in count for n in range(1, count[kind] + 1)]
 
 
 @pytest.mark.parametrize("guarantee", ROWS)
 def test_the_tests_of_a_guarantee_exist(guarantee: str) -> None:
-    """A test that was renamed or dropped is missed here."""
+    """The page has to follow when a test is renamed or removed."""
     named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", ROWS[guarantee])
     assert named
     for file, function in named:

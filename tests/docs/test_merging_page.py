@@ -1,4 +1,4 @@
-"""docs/merging.md: what it says of figures, formats and code is true."""
+"""docs/merging.md is right about figures, formats and code."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TEXT: Final = PAGE.read_text()
 CODE: Final = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def test_the_table_is_what_was_found() -> None:
-    """As `python -m benchmarks.merging --write` puts it there: no figure is written by hand."""
+def test_the_table_shows_the_measured_figures() -> None:
+    """`python -m benchmarks.merging --write` writes the table. No figure is written by hand."""
     found = place("merging").search(TEXT)
 
     assert found is not None
@@ -25,11 +25,11 @@ def test_the_table_is_what_was_found() -> None:
 
 
 async def nothing(emit: Emit) -> None:
-    """What an app may stream as well."""
+    """Stream nothing."""
 
 
-def test_its_code_runs() -> None:
-    """As it stands there, one after the other; and what it defines merges."""
+def test_the_code_of_the_page_runs() -> None:
+    """The blocks run one after the other, and the format that they define merges."""
     defined: dict[str, object] = {"app": streaming(nothing)}
     for block in CODE:
         exec(compile(block, "docs/merging.md", "exec"), defined)
@@ -41,7 +41,7 @@ def test_its_code_runs() -> None:
     assert merger.take() == event % (0, 0) + event.replace(b"%d", b"123", 1) % 3
 
 
-def test_every_format_is_on_it() -> None:
-    """Each that users can name has its row."""
+def test_every_format_has_a_row() -> None:
+    """Each format that users can name has a row in the table of the page."""
     rows = set(re.findall(r"^\| `(\w+)", TEXT, re.MULTILINE))
     assert rows == set(formats.__all__) - {"Format", "auto"}

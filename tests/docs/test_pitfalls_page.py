@@ -1,4 +1,4 @@
-"""docs/pitfalls.md has every pitfall, and its tests and their docstrings agree with one another."""
+"""docs/pitfalls.md has every pitfall, and agrees with the docstrings of the tests that it names."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ CLAIMS: Final = {name: claims(docstring) for name, docstring in each_docstring()
 
 
 def test_every_pitfall_is_there_once() -> None:
-    """From 1 to the last, in order."""
+    """The rows are numbered from 1 to the last, in order."""
     assert [int(number) for number, *_ in ROWS] == list(range(1, LAST + 1))
 
 
 @pytest.mark.parametrize(("number", "held_by"), [(row[0], row[3]) for row in ROWS])
 def test_the_tests_of_a_pitfall_exist_and_name_it(number: str, held_by: str) -> None:
-    """One that was renamed, or has lost the number, is missed here; one without a test says why."""
+    """The page names the tests whose docstrings name the pitfall, or says why there is no test."""
     named = set(re.findall(r"`([\w/]+\.py::\w+)`", held_by))
     assert named == {name for name, numbers in CLAIMS.items() if int(number) in numbers}
     assert named or held_by.startswith("Cannot reach it. ")
 
 
 def test_no_docstring_names_a_pitfall_in_another_way() -> None:
-    """What this module would not find is no claim."""
+    """A docstring that names a pitfall ends as NUMBERS says, so that this module finds it."""
     stray = [
         name
         for name, docstring in each_docstring()

@@ -1,4 +1,4 @@
-"""What users import: these names, with these signatures, explained, typed, and in the wheel."""
+"""The names that users import: their signatures and docstrings, and the wheel that has them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PROJECT: Final = Path(__file__).parents[2]
 
 
 def test_the_public_names_are_these() -> None:
-    """`__all__` is what the documentation promises, in order, and all of it is there."""
+    """`__all__` has the documented names, in order, and the package has each of them."""
     assert sse_batching.__all__ == [
         "CancelReason",
         "CancellationToken",
@@ -64,7 +64,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_nothing_else_is_public() -> None:
-    """Whatever is not in `__all__` is a module, or has an underscore in front of its name."""
+    """A name that is not in `__all__` is a module, or begins with an underscore."""
     public = {name for name in vars(sse_batching) if not name.startswith("_")}
     others = public - set(sse_batching.__all__)
 
@@ -74,7 +74,7 @@ def test_nothing_else_is_public() -> None:
 
 
 def parameters(function: Callable[..., Any]) -> str:
-    """A signature without its types: those are for the type checker (`typing_examples.py`)."""
+    """Return a signature without its types, which the type checker tests (`typing_examples.py`)."""
     signature = inspect.signature(function)
     bare = [
         parameter.replace(annotation=inspect.Parameter.empty)
@@ -104,21 +104,25 @@ def parameters(function: Callable[..., Any]) -> str:
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
 def test_the_signatures_are_these(function: Callable[..., Any], signature: str) -> None:
-    """Names, order and defaults of the parameters are part of the contract."""
+    """The names, the order and the defaults of parameters are a part of the contract."""
     assert parameters(function) == signature
 
 
-def test_what_waits_is_a_coroutine_and_what_does_not_is_not() -> None:
+def test_only_methods_that_wait_in_a_task_are_coroutine_functions() -> None:
     """`cancel` in particular is synchronous, so that it can be called from anywhere."""
-    waiting = [CancellationToken.wait_async, Stream.flush, SSEBatchingMiddleware.__call__]
-    at_once = [CancellationToken.cancel, CancellationToken.wait, CancellationToken.register]
+    coroutine_functions = [
+        CancellationToken.wait_async,
+        Stream.flush,
+        SSEBatchingMiddleware.__call__,
+    ]
+    functions = [CancellationToken.cancel, CancellationToken.wait, CancellationToken.register]
 
-    assert all(inspect.iscoroutinefunction(function) for function in waiting)
-    assert not any(inspect.iscoroutinefunction(function) for function in at_once)
+    assert all(inspect.iscoroutinefunction(function) for function in coroutine_functions)
+    assert not any(inspect.iscoroutinefunction(function) for function in functions)
 
 
 def test_the_reasons_are_these() -> None:
-    """The reasons are strings, fit for a log or a database."""
+    """The reasons are strings, for use in a log or a database."""
     assert [f"{reason.name}={reason}" for reason in CancelReason] == [
         "CLIENT_DISCONNECTED=client_disconnected",
         "SEND_FAILED=send_failed",
@@ -130,32 +134,44 @@ def test_the_reasons_are_these() -> None:
 
 
 def test_the_report_has_these_fields_and_cannot_be_changed() -> None:
-    """A report can be handed around: it has no methods and is frozen."""
+    """A report is frozen, so that several users can share it."""
     fields = {field.name for field in dataclasses.fields(StreamReport)}
 
     assert fields >= {
-        *("stream_id", "outcome", "reason", "error", "chunks", "bytes_in", "writes"),
-        *("bytes_sent", "bytes_undelivered", "time_to_first_chunk", "duration"),
-        *("longest_delay", "cancel_latency", "recorded", "recorded_all"),
+        "stream_id",
+        "outcome",
+        "reason",
+        "error",
+        "chunks",
+        "bytes_in",
+        "writes",
+        "bytes_sent",
+        "bytes_undelivered",
+        "time_to_first_chunk",
+        "duration",
+        "longest_delay",
+        "cancel_latency",
+        "recorded",
+        "recorded_all",
     }
     report = StreamReport(**dict.fromkeys(fields))  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.chunks = 1  # type: ignore[misc]
 
 
-def test_the_exceptions_can_be_caught_by_their_kind() -> None:
-    """One base for all of them; and a lost client is an `OSError`, as ASGI says."""
+def test_the_exceptions_can_be_caught_by_their_base_classes() -> None:
+    """All exceptions have one base class, and a disconnect is an `OSError`, as ASGI demands."""
     assert StreamCancelled.__mro__[1:3] == (SSEBatchingError, Exception)
     assert issubclass(ClientDisconnected, SSEBatchingError)
     assert issubclass(ClientDisconnected, OSError)
     assert not issubclass(StreamCancelled, OSError)
 
 
-# Explained.
+# Docstrings.
 
 
-def documented() -> Iterator[tuple[str, object]]:
-    """All that a user can call: public classes and functions, and their public methods."""
+def public_members() -> Iterator[tuple[str, object]]:
+    """Yield all that a user can call: public classes and functions, and their public methods."""
     testing = sse_batching.testing
     for module in (sse_batching, testing, testing.httpx, testing.httpx2):
         for name in module.__all__:
@@ -166,15 +182,17 @@ def documented() -> Iterator[tuple[str, object]]:
                     yield f"{name}.{key}", value
 
 
-@pytest.mark.parametrize("member", [pytest.param(member, id=name) for name, member in documented()])
-def test_whatever_is_public_is_explained(member: object) -> None:
-    """Each public class, function, method and property has a docstring of its own."""
+@pytest.mark.parametrize(
+    "member", [pytest.param(member, id=name) for name, member in public_members()]
+)
+def test_every_public_member_has_a_docstring(member: object) -> None:
+    """Each public class, function, method and property is explained."""
     assert member.__doc__
 
 
 @pytest.mark.parametrize("cls", [CancelReason, StreamReport], ids=lambda cls: cls.__name__)
-def test_every_field_is_explained(cls: type) -> None:
-    """Below each field of the report, and each reason, a string says what it means."""
+def test_every_field_has_a_docstring(cls: type) -> None:
+    """The string after each field of the report, and after each reason, says what it means."""
     (definition,) = ast.parse(inspect.getsource(cls)).body
     assert isinstance(definition, ast.ClassDef)
     body = [*definition.body, ast.Pass()]
@@ -192,12 +210,12 @@ def test_every_field_is_explained(cls: type) -> None:
     ]
 
 
-# In the wheel.
+# The wheel.
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The wheel that users install, built from this source."""
+    """Build the wheel that users install, and yield it."""
     folder = tmp_path_factory.mktemp("wheel")
     with_own_builder = ["--no-build-isolation"] if find_spec("hatchling") else []
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
@@ -214,8 +232,8 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return email.message_from_bytes(wheel.read(name))
 
 
-def test_the_wheel_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
-    """Type checkers believe the annotations of a package only if `py.typed` is installed."""
+def test_the_wheel_has_the_marker_of_a_typed_package(wheel: zipfile.ZipFile) -> None:
+    """Type checkers use the annotations of a package only if `py.typed` is installed."""
     assert "sse_batching/py.typed" in wheel.namelist()
 
 
@@ -229,7 +247,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 
 def test_the_wheel_needs_three_packages(wheel: zipfile.ZipFile) -> None:
-    """anyio, asgiref and starlette are all that comes along."""
+    """The package requires anyio, asgiref and starlette, and nothing else."""
     requirements = metadata(wheel).get_all("Requires-Dist") or []
 
     assert {re.split(r"\W", requirement)[0] for requirement in requirements} == {
@@ -240,5 +258,5 @@ def test_the_wheel_needs_three_packages(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_wheel_has_the_version_of_the_package(wheel: zipfile.ZipFile) -> None:
-    """The version is written down in one place."""
+    """The version is written in one place."""
     assert metadata(wheel)["Version"] == sse_batching.__version__

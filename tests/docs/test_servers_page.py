@@ -1,4 +1,4 @@
-"""docs/servers.md has what `make test-servers` looks for. Whether it is true, that run shows."""
+"""docs/servers.md shows what `make test-servers` expects. That run shows whether it is true."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.servers.matrix.ways import ways_of
 
 
 def expected() -> Found:
-    """What is expected in each cell."""
+    """Return what a run is expected to find in each cell."""
     found: Found = {}
     for kind in KINDS:
         name = str(kind)
@@ -43,11 +43,11 @@ def expected() -> Found:
 
 
 def test_every_cell_has_an_expectation() -> None:
-    """Each server, way and point of a response that the page is about."""
+    """The expectations cover each server, way of leaving and phase of the page."""
     assert set(expected()) == set(all_places())
 
 
 @pytest.mark.parametrize("table", COLUMNS)
-def test_the_page_says_what_the_run_expects(table: str) -> None:
-    """A table that was changed without a run is missed here, and a row that was dropped."""
+def test_the_page_shows_what_the_run_expects(table: str) -> None:
+    """A table cannot be changed without a change of the expectations, nor a row be removed."""
     assert render(table, expected()) in PAGE.read_text()

@@ -1,4 +1,4 @@
-"""The examples in docs/testing.md are tests that pass."""
+"""The examples in docs/testing.md are tests, and they pass."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_every_example_passes(tmp_path: Path) -> None:
     assert f"{len(examples())} passed" in result.stdout
 
 
-def test_an_agent_that_goes_on_is_caught(tmp_path: Path) -> None:
-    """The first example fails without the line that stops the agent, as its comment says."""
+def test_the_first_example_fails_if_nothing_stops_the_agent(tmp_path: Path) -> None:
+    """A comment in the example says that it fails without the line that stops the agent."""
     source = examples()[0]
     assert AGENT_IS_WIRED in source
 

@@ -1,7 +1,7 @@
-"""What users write, for the type checker. Nothing here is ever executed.
+"""Code as users write it, for the type checker. Nothing here is ever executed.
 
-Each `type: ignore` marks a mistake: mypy reports one that it does not need, so these lines are
-tests that the mistakes are seen.
+Each `type: ignore` marks a mistake of a user. mypy reports a `type: ignore` that is not needed, so
+each of them tests that the mistake is found.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ ROWS: Final[dict[str, str]] = dict(
         r"^\| `([\w/]+)/` \| .+ \| (.*) \|$", (TESTS / "README.md").read_text(), re.MULTILINE
     )
 )
-"""What each folder is run by."""
+"""The target that runs each folder."""
 
 FAST: Final = {folder for folder, run_by in ROWS.items() if run_by == "`make test-fast`"}
 

@@ -1,4 +1,4 @@
-"""What tests/conftest.py promises of every test: no blocking calls, no warnings, a time limit."""
+"""tests/conftest.py fails a test that blocks its event loop, warns or takes too long."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ TESTS: Final = Path(__file__).parents[1]
 
 @pytest.mark.anyio
 @loops([*VIRTUAL_TIME, *EVERY_LOOP])
-async def test_a_call_that_blocks_the_loop_is_refused() -> None:
-    """On every loop: here an app waits for its token as only a thread may."""
+async def test_a_call_that_blocks_the_loop_raises() -> None:
+    """This app waits for its token in a way that only a thread may."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         token = current_token()
@@ -50,7 +50,8 @@ async def test_a_call_that_blocks_the_loop_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_call_that_blocks_the_loop_of_a_server_is_found(kind: Kind) -> None:
-    """It runs in a thread of this process. Also if the app takes the error for something else."""
+    """The server runs in a thread of this process. The call is found even if the app suppresses the
+    error."""
 
     async def handler(request: Request) -> Response:
         with suppress(Exception):
@@ -65,22 +66,22 @@ def test_a_call_that_blocks_the_loop_of_a_server_is_found(kind: Kind) -> None:
 
 @pytest.mark.anyio
 async def test_a_thread_may_block() -> None:
-    """It is what threads are for: those beside a loop, and those without one."""
+    """A thread without an event loop may block, next to a loop or without any."""
     with blocking.refused() as calls:
         await anyio.to_thread.run_sync(time.sleep, 0)
     assert calls == []
 
 
-def test_whoever_does_not_run_on_every_loop_says_why() -> None:
-    """`loops` wants a reason for it."""
+def test_leaving_out_a_loop_needs_a_reason() -> None:
+    """`loops` raises without one."""
     with pytest.raises(ValueError, match="says why"):
         loops([UVLOOP, TRIO])
     assert loops([UVLOOP, TRIO], because="it is about signals")
 
 
 def test_loops_are_chosen_in_one_way() -> None:
-    """By `loops`, which wants a reason; and where that is so for a whole directory, by its
-    conftest.py, which begins with one."""
+    """A test chooses by `loops`, which wants a reason, and a whole folder by its conftest.py, which
+    begins with the reason."""
     chosen = re.compile(r"def anyio_backend\(|parametrize\(\s*.anyio_backend")
     own = {
         path.relative_to(TESTS).as_posix()
@@ -90,7 +91,7 @@ def test_loops_are_chosen_in_one_way() -> None:
     assert own == {"conftest.py", "properties/conftest.py"}
 
 
-SICK: Final = """
+FAULTY_TESTS: Final = """
 import time, warnings
 import anyio, pytest
 from tests.conftest import *
@@ -112,26 +113,26 @@ async def test_warns():
 async def test_forgets_to_await():
     anyio.sleep(0)
 
-async def test_waits_for_ever():
+async def test_waits_without_end():
     await anyio.sleep_forever()
 
-async def test_spins_for_ever():
+async def test_spins_without_end():
     while True:
         await anyio.sleep(0)
 """
 
 
 @pytest.mark.slow
-def test_a_sick_test_fails_on_every_loop(tmp_path: Path) -> None:
-    """With the settings of this project, but for a shorter time limit."""
+def test_a_faulty_test_fails_on_every_loop(tmp_path: Path) -> None:
+    """The settings are those of this project, but with a shorter time limit."""
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
-    (tmp_path / "test_sick.py").write_text(SICK)
+    (tmp_path / "test_faulty.py").write_text(FAULTY_TESTS)
     command = [sys.executable, "-m", "pytest", "-n", "1", "-q", "-c", "pyproject.toml"]
     command += ["--max-worker-restart=99"]  # a hung test takes its worker with it
     command += ["-o", "timeout=1", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
     done = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=50, check=False
     )
-    sick = set(re.findall(r"(?:FAILED|ERROR) \S*::(\w+\[[\w-]+\])", done.stdout))
-    tests = re.findall(r"def (test_\w+)", SICK)
-    assert sick == {f"{test}[{loop.id}]" for test in tests for loop in EVERY_LOOP}, done.stdout
+    failed = set(re.findall(r"(?:FAILED|ERROR) \S*::(\w+\[[\w-]+\])", done.stdout))
+    tests = re.findall(r"def (test_\w+)", FAULTY_TESTS)
+    assert failed == {f"{test}[{loop.id}]" for test in tests for loop in EVERY_LOOP}, done.stdout

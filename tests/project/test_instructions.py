@@ -1,4 +1,4 @@
-"""Counting the instructions that a middleware adds to a request."""
+"""The count of instructions that a middleware adds to a request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def body_of(message: Message) -> bytes:
     [(rival, method) for method, rivals in METHODS.items() for rival in rivals],
 )
 def test_every_rival_serves_the_same_response(rival: str, method: str) -> None:
-    """Otherwise the difference of two counts would not be the cost of a middleware."""
+    """The difference of two counts would otherwise not be the cost of a middleware."""
     assert response_of(rival, method)[1] == response_of("none", method)[1] == b'{"hello":"world"}'
 
 
@@ -37,14 +37,14 @@ def test_every_rival_serves_the_same_response(rival: str, method: str) -> None:
     ("rival", "header"),
     [("cors", b"access-control-allow-origin"), ("correlation-id", b"x-request-id")],
 )
-def test_rivals_that_add_a_header_add_it(rival: str, header: bytes) -> None:
-    """A middleware that found nothing to do would look cheap."""
+def test_a_rival_that_adds_a_header_does_so(rival: str, header: bytes) -> None:
+    """A middleware that had nothing to do would look cheap."""
     assert header in response_of(rival, "GET")[0]
     assert header not in response_of("none", "GET")[0]
 
 
-def test_what_is_in_both_counts_is_not_counted(tmp_path: Path) -> None:
-    """Start-up and imports are the same in both."""
+def test_start_up_is_not_counted(tmp_path: Path) -> None:
+    """Two runs differ by the number of requests only. Start-up and imports are in both counts."""
     start_up, request = 700_000_000, 150_000
     for name, requests in (("1", REQUESTS), ("2", 2 * REQUESTS)):
         (tmp_path / name).write_text(f"fn=(1) main\n1 2\ntotals: {start_up + requests * request}\n")
@@ -53,7 +53,7 @@ def test_what_is_in_both_counts_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_the_table_compares_with_cors() -> None:
-    """Each middleware is compared by what it adds, and not by the whole request."""
+    """The comparison is of what each middleware adds, and not of the whole request."""
     found = instructions.compared({"none": 1000.0, "ours": 1100.0, "cors": 1400.0})
 
     assert found["ours"] == {"instructions": 1100, "added": 100, "of_cors": 0.25}

@@ -1,4 +1,4 @@
-"""codespell finds each turn of phrase in phrases.txt, and finds nothing in plain text."""
+"""codespell finds each phrase of phrases.txt, and finds nothing in plain text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.support.servers import REPOSITORY
 
 LINES: Final = (REPOSITORY / "phrases.txt").read_text(encoding="utf-8").splitlines()
 FORBIDDEN: Final = dict(line.split("->") for line in LINES)
-"""Each phrase, and the words to use in its place. The comma at the end means that they are advice,
-and no correction that codespell may make by itself."""
+"""Each phrase, and the words to use in its place. The comma at the end tells codespell that these
+words are advice, and not a correction to apply by itself."""
 
 PLAIN: Final = [
     "Nothing is forbidden in this sentence.",
@@ -27,7 +27,7 @@ PLAIN: Final = [
     "The first of several; the ones that wait; which one is it?",
     "def test_winding_up() -> None:",
 ]
-"""Code and words that only resemble a phrase."""
+"""Code and words that resemble a phrase, and are allowed."""
 
 
 class Finding(NamedTuple):
@@ -89,7 +89,7 @@ def test_the_regular_expression_names_the_same_phrases() -> None:
 
 
 def test_a_finding_names_file_and_line_and_fails(tmp_path: Path) -> None:
-    """So `make lint` fails, and says where."""
+    """`make lint` fails, and says where the phrase is."""
     phrase, words = next(iter(FORBIDDEN.items()))
     file = tmp_path / "module.py"
     file.write_text(f"first = 1\nsecond = 2  # {phrase}\n", encoding="utf-8")
