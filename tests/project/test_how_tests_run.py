@@ -66,14 +66,14 @@ def test_a_call_that_blocks_the_loop_of_a_server_is_found(kind: Kind) -> None:
 
 @pytest.mark.anyio
 async def test_a_thread_may_block() -> None:
-    """A thread without an event loop may block, next to a loop or without any."""
+    """A thread in which no event loop runs may block."""
     with blocking.refused() as calls:
         await anyio.to_thread.run_sync(time.sleep, 0)
     assert calls == []
 
 
 def test_leaving_out_a_loop_needs_a_reason() -> None:
-    """`loops` raises without one."""
+    """`loops` raises without a reason."""
     with pytest.raises(ValueError, match="says why"):
         loops([UVLOOP, TRIO])
     assert loops([UVLOOP, TRIO], because="it is about signals")

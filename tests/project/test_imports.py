@@ -72,7 +72,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_package_keeps_its_contracts(copy: Path) -> None:
-    """A copy of the package breaks no contract. So what breaks one below is the added line."""
+    """A contract that is broken below is broken by the added line, and not by the package."""
     assert broken_contracts(copy) == set()
 
 
