@@ -118,19 +118,30 @@ async def test_the_delay_of_one_response_can_be_changed() -> None:
     async def work(emit: Emit) -> None:
         current_stream().configure(max_delay=1)
         await emit(b"a")
-        await advance(0.5)
-        await emit(b"b")  # due at 1.5
+        await advance(0.75)
+        await emit(b"b")  # due at 1.5: the burst is 0.75 old
+        await advance(0.875)
+        await emit(b"c")  # at 1.625, due at 2.625
         await advance(2)
         current_stream().configure(max_delay=0.125)
-        await emit(b"c")  # at once
+        await emit(b"d")  # at 3.625, due at once
         await advance(0.0625)
-        await emit(b"d")  # due at 2.6875
+        await emit(b"e")  # due at 3.75: the burst is 0.0625 old
+        await advance(0.09375)
+        await emit(b"f")  # at 3.78125, due at 3.90625
         await advance(1)
 
     app = SSEBatchingMiddleware(streaming(work), max_delay=DELAY)
     for _ in range(2):  # and not for the next one
         talk = await converse(app)
-        assert times(talk) == [(0, b"a"), (1.5, b"b"), (2.5, b"c"), (2.6875, b"d")]
+        assert times(talk) == [
+            (0, b"a"),
+            (1.5, b"b"),
+            (2.625, b"c"),
+            (3.625, b"d"),
+            (3.75, b"e"),
+            (3.90625, b"f"),
+        ]
 
 
 async def test_a_shorter_delay_holds_for_the_next_chunk_though_another_waits() -> None:
@@ -139,9 +150,9 @@ async def test_a_shorter_delay_holds_for_the_next_chunk_though_another_waits() -
     async def work(emit: Emit) -> None:
         await emit(b"a")
         await advance(0.5)
-        await emit(b"b")  # due at 1.5
+        await emit(b"b")  # due at 1
         current_stream().configure(max_delay=0.125)
-        await emit(b"c")  # due at 0.625, and order has it that b goes too
+        await emit(b"c")  # due at 0.625, and b goes first
         await advance(5)
 
     talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=1))
@@ -234,9 +245,11 @@ async def test_a_bad_delay_raises_and_changes_nothing(delay: Any, error: type[Ex
         with pytest.raises(error, match="max_delay"):
             current_stream().configure(max_delay=delay)
         await emit(b"a")
-        await advance(0.125)
-        await emit(b"b")
+        await advance(0.1875)
+        await emit(b"b")  # due at 0.375: the burst is 0.1875 old
+        await advance(0.21875)
+        await emit(b"c")  # at 0.40625, due at 0.65625
         await advance(1)
 
     talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
-    assert times(talk) == [(0, b"a"), (0.375, b"b")]
+    assert times(talk) == [(0, b"a"), (0.375, b"b"), (0.65625, b"c")]

@@ -86,9 +86,9 @@ async def test_no_comment_goes_to_a_client_that_does_not_read() -> None:
 
 async def test_no_comment_comes_between_a_chunk_and_its_write() -> None:
     """A batch that waits keeps the connection open when it goes. Pitfall 46."""
-    app = emitting(EVENT, 0.5, EVENT, 1.0, EVENT, 3.0)
+    app = emitting(EVENT, 0.75, EVENT, 0.5, EVENT, 2.0)  # the second event is due at 1.5
     talk = await converse(SSEBatchingMiddleware(app, max_delay=2, keepalive_interval=1))
-    assert times(talk) == [(0, EVENT), (2.5, EVENT * 2), (3.5, COMMENT)]
+    assert times(talk) == [(0, EVENT), (1.5, EVENT * 2), (2.5, COMMENT)]
 
 
 @pytest.mark.parametrize("early", [True, False])

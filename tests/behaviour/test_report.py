@@ -39,7 +39,7 @@ async def test_the_report_of_a_stream_that_completed() -> None:
         await send(start())
         await advance(0.5)
         await send(chunk(b"first"))
-        await advance(0.125)
+        await advance(0.1875)
         await send(chunk(b"second"))
         await advance(0.0625)
         await send(chunk(b"third"))
@@ -62,8 +62,8 @@ async def test_the_report_of_a_stream_that_completed() -> None:
             bytes_sent=19,
             bytes_undelivered=0,
             time_to_first_chunk=1.5,
-            duration=4.6875,
-            longest_delay=0.25,
+            duration=4.75,
+            longest_delay=0.1875,
             cancel_latency=None,
             recorded=b"firstsecondthirdend",
             recorded_all=True,
@@ -81,7 +81,7 @@ async def test_the_report_of_a_stream_whose_client_left() -> None:
         token = current_token()
         await send(start())
         await send(chunk(b"first"))
-        await advance(0.125)
+        await advance(0.1875)
         await send(chunk(b"second"))
         await token.wait_async()
         await advance(2)

@@ -152,7 +152,7 @@ async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
     app = SSEBatchingMiddleware(streaming(work), max_delay=60, on_close=reports.append)
     server = AsTask(app)
     async with Conversation(app if by_scope else server) as talk:
-        await advance(2)
+        await advance(1.5)
         assert talk.body == b"a"
         talk.cancel() if by_scope else server.task.cancel()
         await talk.ended()

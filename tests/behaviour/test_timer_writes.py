@@ -28,7 +28,7 @@ DELAY: Final = 0.25
 
 whose: ContextVar[str] = ContextVar("whose")
 
-STEADY: Final = (b"0", 0.125, b"1", 0.125, b"2", 0.1875, b"3", 0.125, b"4", 1.0)
+STEADY: Final = (b"0", 0.1875, b"1", 0.0625, b"2", 0.1875, b"3", 0.125, b"4", 1.0)
 """Written at 0, and by the timer at 0.375 and 0.6875."""
 
 
@@ -99,10 +99,9 @@ async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
         token = current_token()
         token.register(lambda: noted.append(anyio.current_time()))
         began = anyio.current_time()
-        for body in (b"0", b"1", b"2"):
+        for body, pause in ((b"0", 0.1875), (b"1", 0.0625), (b"2", 1.0)):
             await emit(body)
-            await advance(0.125)
-        await advance(1.0)
+            await advance(pause)
         noted.append(began)
         try:
             await emit(b"3")
@@ -161,10 +160,9 @@ async def test_a_writer_that_is_given_up_in_a_write_by_the_timer_ends() -> None:
 
     async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
         cancel.append(current_token().cancel)
-        for body in (b"0", b"1", b"2"):
+        for body, pause in ((b"0", 0.1875), (b"1", 0.0625), (b"2", 1.0)):
             await emit(body)
-            await advance(0.125)
-        await advance(1.0)
+            await advance(pause)
 
     talk = await converse(
         SSEBatchingMiddleware(streaming(work), max_delay=DELAY), on_send=found_out
@@ -209,23 +207,23 @@ async def test_a_batch_that_went_early_does_not_keep_another_stream_waiting() ->
 
     async def flushes(emit: Emit) -> None:
         await emit(b"0")
-        await advance(0.125)
-        await emit(b"1")  # due at 0.375, and gone at 0.1875
-        await advance(0.0625)
+        await advance(0.1875)
+        await emit(b"1")  # due at 0.375, and flushed at 0.203125
+        await advance(0.015625)
         await current_stream().flush()
-        await advance(0.125)
-        await emit(b"2")  # due at 0.5625
+        await advance(0.109375)
+        await emit(b"2")  # at 0.3125, due at 0.5625
         await advance(1.0)
 
     async def waits(emit: Emit) -> None:
         await emit(b"0")
         await advance(0.21875)
-        await emit(b"1")  # due at 0.46875
+        await emit(b"1")  # due at 0.4375
         await advance(1.0)
 
     talks = await together(flushes=flushes, waits=waits)
 
-    assert times(talks["waits"]) == [(0, b"0"), (0.46875, b"1")]
+    assert times(talks["waits"]) == [(0, b"0"), (0.4375, b"1")]
     assert times(talks["flushes"])[2:] == [(0.5625, b"2")]
 
 
@@ -236,14 +234,15 @@ async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes
     async def longer(emit: Emit) -> None:
         current_stream().configure(max_delay=1.0)
         await emit(b"0")
-        await advance(0.0625)
-        await emit(b"1")  # due at 1.0625
+        await advance(0.75)
+        await emit(b"1")  # due at 1.5
         await advance(2.0)
 
     async def usual(emit: Emit) -> None:
+        await advance(0.625)
         await emit(b"0")
-        await advance(0.125)
-        await emit(b"1")  # due at 0.375
+        await advance(0.1875)
+        await emit(b"1")  # at 0.8125, due at 1
         await advance(0.125)
         if changes:
             current_stream().configure(max_delay=1.0)  # what waits is not put off
@@ -251,8 +250,8 @@ async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes
 
     talks = await together(longer=longer, usual=usual)
 
-    assert times(talks["usual"]) == [(0, b"0"), (0.375, b"1")]
-    assert times(talks["longer"]) == [(0, b"0"), (1.0625, b"1")]
+    assert times(talks["usual"]) == [(0.625, b"0"), (1, b"1")]
+    assert times(talks["longer"]) == [(0, b"0"), (1.5, b"1")]
 
 
 async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
@@ -260,18 +259,18 @@ async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
 
     async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
         await emit(b"0")
-        await advance(0.125)
-        await emit(b"1")
+        await advance(0.1875)
+        await emit(b"1")  # due at 0.375
         current_stream().configure(max_delay=1.0)
         await advance(0.125)
-        await emit(b"2")  # with 1, at 0.375
-        await advance(0.25)
-        await emit(b"3")  # at 0.5, so at 1.5
+        await emit(b"2")  # with 1
+        await advance(0.9375)
+        await emit(b"3")  # at 1.25, due at 2.25
         await advance(2.0)
 
     talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
 
-    assert times(talk) == [(0, b"0"), (0.375, b"12"), (1.5, b"3")]
+    assert times(talk) == [(0, b"0"), (0.375, b"12"), (2.25, b"3")]
 
 
 async def test_a_flush_leaves_no_deadline_behind() -> None:
@@ -279,13 +278,13 @@ async def test_a_flush_leaves_no_deadline_behind() -> None:
 
     async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
         await emit(b"0")
-        await advance(0.125)
-        await emit(b"1")
+        await advance(0.1875)
+        await emit(b"1")  # due at 0.375
         await current_stream().flush()
         await advance(0.125)
-        await emit(b"2")  # at 0.25, so at 0.5, not at 0.375
+        await emit(b"2")  # at 0.3125, due at 0.5625
         await advance(2.0)
 
     talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=DELAY))
 
-    assert times(talk) == [(0, b"0"), (0.125, b"1"), (0.5, b"2")]
+    assert times(talk) == [(0, b"0"), (0.1875, b"1"), (0.5625, b"2")]

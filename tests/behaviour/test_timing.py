@@ -1,4 +1,4 @@
-"""When it goes out: the first chunk at once, any other within `max_delay` (D2)."""
+"""When chunks are written: the first one at once, any other within `max_delay`, or sooner (D2)."""
 
 from __future__ import annotations
 
@@ -36,21 +36,67 @@ async def test_a_chunk_after_a_quiet_delay_goes_out_at_once() -> None:
 
 async def test_chunks_are_joined_for_the_length_of_the_delay() -> None:
     """The deadline counts from the first chunk that waits, however steadily others come."""
-    app = emitting(b"0", 0.125, b"1", 0.1875, b"2", 0.125, b"3", 0.125, b"4", 0.0625, b"5", 1.0)
+    app = emitting(b"0", 0.1875, b"1", 0.125, b"2", 0.125, b"3", 0.125, b"4", 0.0625, b"5", 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
-    # 1 comes at 0.125, and has to go at 0.375; 3 comes at 0.4375, and has to go at 0.6875.
+    # 1 comes at 0.1875, and is due at 0.375; 3 comes at 0.4375, and is due at 0.6875.
     assert times(talk) == [(0, b"0"), (0.375, b"12"), (0.6875, b"345")]
+
+
+async def test_text_right_behind_an_empty_chunk_hardly_waits() -> None:
+    """Text that follows an empty chunk waits only as long as the chunk is old.
+
+    LLM streams begin with such a chunk: a role, `message_start`, a ping."""
+    app = emitting(b"role", 0.005, b"text", 1.0)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
+    assert times(talk) == [(0, b"role"), (0.01, b"text")]
+
+
+async def test_delays_double_up_to_the_delay() -> None:
+    """A batch waits as long as its burst is old, and at most `max_delay`."""
+    unit = 1 / 64
+    steady = (step for number in range(1, 60) for step in (b"%d " % number, unit))
+    app = emitting(b"0 ", 1.25 * unit, *steady)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=10.5 * unit))
+    waits = [at / unit - (int(body.split()[0]) + 0.25) for at, body in times(talk)[1:-1]]
+    assert waits == [1.25, 3.25, 7.25, 10.5, 10.5, 10.5]
+
+
+async def test_a_silence_begins_a_new_burst() -> None:
+    """The chunk after a quiet `max_delay` goes out at once, and text right behind it hardly
+    waits."""
+    app = emitting(b"a", 0.1875, b"b", 0.25, b"c", 0.03125, b"d", 1.0)
+    talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
+    assert times(talk) == [(0, b"a"), (0.375, b"b"), (0.4375, b"c"), (0.5, b"d")]
+
+
+async def test_a_silence_is_counted_from_the_last_chunk() -> None:
+    """A write to a slow client that ended just now does not keep the next chunk waiting."""
+
+    async def work(emit: Emit) -> None:
+        talk.stall()
+        await emit(b"a")
+        await advance(1)
+        talk.resume()
+        await advance(0.03125)
+        await emit(b"b")
+        await advance(1)
+
+    async with Conversation(SSEBatchingMiddleware(streaming(work), max_delay=DELAY)) as talk:
+        await talk.ended()
+    assert times(talk) == [(1, b"a"), (1.03125, b"b")]
 
 
 @pytest.mark.parametrize("pace", [0.012, 0.02, 0.049, 0.051])
 async def test_a_steady_app_gives_a_steady_stream(pace: float) -> None:
-    """No write comes soon after the one before or brings more than it: a timer that ran by itself
-    would beat against the pace of the tokens. Pitfall 35."""
+    """Once the burst is as old as the delay, writes are equally far apart and equally large.
+
+    A fixed tick would beat against the pace of the tokens. Pitfall 35."""
     app = emitting(*(step for n in range(60) for step in (b"%d " % n, pace)), 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
     written = {int(number): at for at, body in times(talk) for number in body.split()}
     assert all(written[n] - n * pace <= 0.05 + 1e-9 for n in range(60))
-    steady = times(talk)[1:-1]
+    steady = [(at, body) for at, body in times(talk)[:-1] if int(body.split()[0]) * pace >= 0.05]
+    assert len(steady) >= 10
     gaps = {round(later[0] - before[0], 9) for before, later in pairwise(steady)}
     assert (len(gaps), len({len(body.split()) for _, body in steady})) == (1, 1)
 
@@ -105,16 +151,16 @@ async def test_a_timer_that_was_set_for_an_earlier_batch_does_nothing_to_a_later
 
     async def work(emit: Emit) -> None:
         await emit(b"a")
-        await advance(0.125)
+        await advance(0.1875)
         await emit(b"b")  # due at 0.375
-        await advance(0.0625)
+        await advance(0.03125)
         await current_stream().flush()
         await advance(0.0625)
-        await emit(b"c")  # due at 0.5
+        await emit(b"c")  # at 0.28125, due at 0.53125
         await advance(0.1875)
         await emit(b"dddddddd")  # a full batch
-        await advance(0.0625)
-        await emit(b"e")  # due at 0.75
+        await advance(0.03125)
+        await emit(b"e")  # at 0.5, due at 0.75
         await advance(1)
 
     talk = await converse(
@@ -122,8 +168,8 @@ async def test_a_timer_that_was_set_for_an_earlier_batch_does_nothing_to_a_later
     )
     assert times(talk) == [
         (0, b"a"),
-        (0.1875, b"b"),
-        (0.4375, b"cdddddddd"),
+        (0.21875, b"b"),
+        (0.46875, b"cdddddddd"),
         (0.75, b"e"),
     ]
 

@@ -275,7 +275,7 @@ def test_the_writer_is_scheduled_again_when_the_batch_is_full() -> None:
 
 
 def test_the_fast_path_is_closed_until_it_is_opened() -> None:
-    """A new buffer accepts nothing on the fast path: the slow path has to look at the first chunk."""
+    """A new buffer accepts nothing on the fast path: the first chunk takes the slow path."""
     buffer = Buffer(DELAY, LARGE)
     assert not buffer.add_nowait(b"a", 1000)
 
