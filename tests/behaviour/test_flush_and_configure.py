@@ -186,9 +186,12 @@ async def test_batching_can_be_switched_off_while_a_batch_waits() -> None:
     delivered: list[bytes] = []
 
     async def work(emit: Emit) -> None:
-        for body in (b"a", b"b", b"c"):
+        await emit(b"a")
+        await advance(0.5)
+        for body in (b"b", b"c"):  # due at 1
             await emit(body)
             await advance(0.01)
+        assert talk.body == b"a"
         current_stream().configure(enabled=False)
         for body in (b"d", b"e"):
             await emit(body)

@@ -43,8 +43,8 @@ async def test_chunks_are_joined_for_the_length_of_the_delay() -> None:
 
 
 async def test_text_right_behind_an_empty_chunk_hardly_waits() -> None:
-    """LLM streams begin with a chunk without text (a role, `message_start`, a ping). That chunk goes
-    out at once. The text behind it waits no longer than it came later, and not a whole delay."""
+    """Text that comes 5 ms after the first chunk waits for 5 ms, not for a whole `max_delay`.
+    LLM streams begin with a chunk without text (a role, `message_start`, a ping)."""
     app = emitting(b"role", 0.005, b"text", 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
     assert times(talk) == [(0, b"role"), (0.01, b"text")]
@@ -61,8 +61,7 @@ async def test_delays_double_up_to_the_delay() -> None:
 
 
 async def test_a_silence_begins_a_new_burst() -> None:
-    """The chunk after a quiet `max_delay` goes out at once, and text right behind it hardly
-    waits."""
+    """After a quiet `max_delay` a chunk goes out at once, and delays begin at nothing again."""
     app = emitting(b"a", 0.1875, b"b", 0.25, b"c", 0.03125, b"d", 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
     assert times(talk) == [(0, b"a"), (0.375, b"b"), (0.4375, b"c"), (0.5, b"d")]
@@ -87,8 +86,8 @@ async def test_a_silence_is_counted_from_the_last_chunk() -> None:
 
 @pytest.mark.parametrize("pace", [0.012, 0.02, 0.049, 0.051])
 async def test_a_steady_app_gives_a_steady_stream(pace: float) -> None:
-    """Once the burst is as old as the delay, writes are equally far apart and equally large: a timer
-    that ran by itself would beat against the pace of the tokens. Pitfall 35."""
+    """Once a burst is as old as `max_delay`, its writes are equally far apart and equally large. A
+    timer that ran by itself would beat against the pace of the tokens. Pitfall 35."""
     app = emitting(*(step for n in range(60) for step in (b"%d " % n, pace)), 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
     written = {int(number): at for at, body in times(talk) for number in body.split()}
