@@ -49,8 +49,8 @@ async def test_a_callback_may_cancel_the_task_of_the_request(streams: bool) -> N
 
 
 async def test_a_callback_may_cancel_the_task_as_the_app_returns() -> None:
-    """A cancellation requested during the last `send` of an app, after which the app awaits nothing,
-    does not reach the server."""
+    """A cancellation that comes in the last `send` of an app does not reach the server, though the
+    app awaits nothing after that `send`."""
     after: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
