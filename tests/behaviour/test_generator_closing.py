@@ -197,10 +197,10 @@ async def test_a_generator_of_an_app_that_has_a_token_is_closed(kind: Kind, caus
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 async def test_a_generator_inside_a_base_http_middleware_is_closed(cause: Cause) -> None:
     """A generator that awaits is closed inside `BaseHTTPMiddleware`, which runs the app in another
-    task, behind a queue. Pitfall 11.
+    task, behind a queue.
 
     A generator that never awaits, or whose `send` waits, is suspended in that queue. Starlette
-    itself leaves it to the garbage collection.
+    itself leaves it to the garbage collection. Pitfall 11.
     """
     agent = Agent()
     async with Conversation(batched(base_http(starlette(agent, Agent.awaiting)))) as talk:
