@@ -79,9 +79,9 @@ async def test_a_send_raises_if_the_task_that_writes_is_cancelled() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         talk.stall()
-        before = asyncio.current_task()
-        ours = asyncio.all_tasks() - others - {before}
-        for task in ours:
+        app_task = asyncio.current_task()
+        own_tasks = asyncio.all_tasks() - others - {app_task}
+        for task in own_tasks:
             asyncio.get_running_loop().call_later(1, task.cancel)
         try:
             await send(chunk(b"x" * 100_000))
