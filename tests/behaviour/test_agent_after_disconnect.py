@@ -1,7 +1,7 @@
-"""What an agent does once it has been told that its client has left: it may need its model for it.
+"""An agent may go on reading from its model for the grace period after its client has left.
 
-The bill comes last, and so does the end of a sentence. An app that has asked for its token is let
-alone for the grace period, and not a moment longer.
+The model reports its token counts last, and sentences end late. So an app that has asked for its
+token is neither cancelled nor otherwise disturbed in its grace period. After that it is cancelled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARTS = 8
 
 
 async def model(parts: float) -> AsyncIterator[bytes]:
-    """A part each 0.5 seconds; an endless one if they are infinitely many."""
+    """Yield so many parts, one each 0.5 seconds. `parts` may be infinite."""
     number = 0
     while number < parts:
         number += 1
@@ -34,7 +34,7 @@ async def model(parts: float) -> AsyncIterator[bytes]:
 
 
 class Draining:
-    """An app that sends no more once its client has left, and goes on reading from its model."""
+    """An app that reads on from its model once its client has left, and sends nothing more."""
 
     def __init__(self, parts: float, then: float = 0) -> None:
         self.drained: list[bytes] = []
@@ -57,7 +57,7 @@ class Draining:
 
 
 async def test_the_model_can_be_read_to_its_end() -> None:
-    """The cancellation of the token does not break into the wait for the model. Pitfall 24."""
+    """Cancelling the token does not interrupt an app that waits for its model. Pitfall 24."""
     app = Draining(PARTS)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await advance(1.25)
@@ -75,7 +75,8 @@ async def test_the_model_can_be_read_to_its_end() -> None:
 async def test_a_model_without_an_end_is_read_for_the_grace_period_only(
     parts: float, then: float
 ) -> None:
-    """Its end is up to the clock, not to the next part, which may never come. Pitfall 25."""
+    """The app is cancelled at the end of the grace period, also if no other part comes from the
+    model. Pitfall 25."""
     app = Draining(parts, then)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await advance(1.25)
@@ -85,11 +86,11 @@ async def test_a_model_without_an_end_is_read_for_the_grace_period_only(
     assert app.ended_at == pytest.approx(left_at + GRACE)
 
 
-async def test_a_retry_that_begins_after_the_client_has_left_is_told_at_once() -> None:
-    """A token stays cancelled: whoever looks, waits or registers later is not too late.
-    Pitfall 19."""
+async def test_a_retry_after_the_client_has_left_is_interrupted_at_once() -> None:
+    """A token stays cancelled: later calls of `wait_async` return at once, and callbacks that are
+    registered later are called at once. Pitfall 19."""
     attempts: list[float] = []
-    called_off: list[bool] = []
+    interrupted: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         token = current_token()
@@ -99,7 +100,7 @@ async def test_a_retry_that_begins_after_the_client_has_left_is_told_at_once() -
 
     async def attempt(token: CancellationToken) -> None:
         began = anyio.current_time()
-        with token.register(called_off.append, True):
+        with token.register(interrupted.append, True):
             await token.wait_async()
         attempts.append(anyio.current_time() - began)
 
@@ -108,4 +109,4 @@ async def test_a_retry_that_begins_after_the_client_has_left_is_told_at_once() -
         talk.leave()
         await talk.ended()
     assert attempts == [2, 0, 0]
-    assert called_off == [True] * 3
+    assert interrupted == [True] * 3

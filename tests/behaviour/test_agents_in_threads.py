@@ -1,4 +1,7 @@
-"""A task can be cancelled; a thread has to be asked. The token asks it (F7)."""
+"""A blocking agent in a thread learns from its token that its client has left (F7).
+
+A thread cannot be cancelled, so it has to look at its token, or wait for it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def wait_for_the_token() -> bool:
 
 
 def look_at_the_token() -> bool:
-    """An agent between its steps."""
+    """Look at the token after each step of the work."""
     token = current_token()
     for _ in range(int(PATIENCE * 1000)):
         if token.cancelled:
@@ -76,7 +79,7 @@ class Agent:
         self._stopped.put(self._work())
 
     async def stopped(self) -> bool:
-        """Wait for the end of the work; whether it was the token that ended it."""
+        """Wait for the end of the work. Return True if the token ended it."""
         return await run_in_threadpool(self._stopped.get, timeout=2 * PATIENCE)
 
 
@@ -89,8 +92,8 @@ class Agent:
 async def test_a_thread_learns_that_its_client_has_left(
     work: Callable[[], bool], streams: bool
 ) -> None:
-    """It finds the token by the context of the request, and may be the first to ask for it.
-    Pitfall 18."""
+    """A thread that runs in the context of the request finds the token there, also if nothing else
+    has asked for the token. Pitfall 18."""
     agent = Agent(work, streams=streams)
     async with Conversation(SSEBatchingMiddleware(agent)) as talk:
         await agent.started.wait()
@@ -101,7 +104,7 @@ async def test_a_thread_learns_that_its_client_has_left(
 
 
 async def test_a_thread_of_another_pool_finds_the_token_by_the_scope() -> None:
-    """Where no context goes, the scope does."""
+    """A thread without the context of the request gets the token from its scope."""
     stopped: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,8 +124,9 @@ async def test_a_thread_of_another_pool_finds_the_token_by_the_scope() -> None:
     assert talk.error is None
 
 
-async def test_a_thread_learns_it_behind_a_base_http_middleware() -> None:
-    """That has a `receive` of its own, and hands the disconnect on. Pitfall 11."""
+async def test_a_thread_behind_a_base_http_middleware_learns_that_its_client_has_left() -> None:
+    """An outer `BaseHTTPMiddleware` gives this middleware another `receive`, which passes the
+    disconnect on. Pitfall 11."""
 
     async def dispatch(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
@@ -139,7 +143,8 @@ async def test_a_thread_learns_it_behind_a_base_http_middleware() -> None:
 
 @loops(REAL_TIME, because="on trio a cancellation waits for the thread that it is to reach")
 async def test_a_thread_learns_that_the_task_of_its_request_was_cancelled() -> None:
-    """The task goes, the thread stays: the token reaches it. Pitfall 18."""
+    """Cancelling the task of a request does not stop its thread, but cancels its token.
+    Pitfall 18."""
     agent = Agent(wait_for_the_token)
     server = AsTask(SSEBatchingMiddleware(agent))
     async with Conversation(server) as talk:

@@ -1,4 +1,4 @@
-"""What the app raises, or fails to send: what it had sent is delivered, and it goes on (D5)."""
+"""An exception of the app goes on after all that the app had sent is delivered (D5)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Broken(Exception):
-    """What the apps here raise."""
+    """Raised by the apps of these tests."""
 
 
 def failing(error: BaseException) -> ASGIApp:
@@ -37,7 +37,7 @@ def failing(error: BaseException) -> ASGIApp:
 
 
 async def test_what_was_sent_is_delivered_before_the_exception_goes_on() -> None:
-    """The same exception object leaves the middleware, and nothing that came before it is lost.
+    """The middleware delivers what the app had sent, and then raises the app's exception object.
     Pitfalls 41 and 70."""
     error = Broken()
     async with Conversation(SSEBatchingMiddleware(failing(error))) as talk:
@@ -47,8 +47,8 @@ async def test_what_was_sent_is_delivered_before_the_exception_goes_on() -> None
     assert not talk.completed
 
 
-async def test_the_exception_waits_for_a_write_that_is_under_way() -> None:
-    """A slow client still gets all of what came before the exception."""
+async def test_the_exception_waits_for_a_write_in_flight() -> None:
+    """A slow client still gets all bytes that came before the exception."""
     error = Broken()
 
     async def work(emit: Emit) -> None:
@@ -67,8 +67,8 @@ async def test_the_exception_waits_for_a_write_that_is_under_way() -> None:
     assert talk.bodies == [b"a", b"b"]
 
 
-async def test_the_exception_goes_on_although_the_rest_cannot_be_delivered() -> None:
-    """A write that fails while the rest is delivered does not take the exception's place."""
+async def test_the_exception_goes_on_if_what_is_buffered_cannot_be_delivered() -> None:
+    """A write that fails after the app has raised does not replace the exception of the app."""
     error = Broken()
     reports: list[StreamReport] = []
 
@@ -85,8 +85,7 @@ async def test_the_exception_goes_on_although_the_rest_cannot_be_delivered() -> 
 
 
 async def test_an_exception_before_the_response_passes() -> None:
-    """Before the start of a response there is nothing to deliver, and nothing in the way.
-    Pitfall 69."""
+    """An exception that comes before the start of a response goes on as it is. Pitfall 69."""
     error = Broken()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +98,7 @@ async def test_an_exception_before_the_response_passes() -> None:
 
 
 async def test_an_exception_group_of_the_app_stays_as_it_is() -> None:
-    """The middleware adds no group, and takes none apart."""
+    """The middleware neither adds an exception group nor unpacks the group of an app."""
     error = ExceptionGroup("several", [Broken(), Broken()])
     async with Conversation(SSEBatchingMiddleware(failing(error))) as talk:
         await talk.ended()
@@ -118,13 +117,13 @@ def inside_base_http_middleware(app: ASGIApp) -> ASGIApp:
     return BaseHTTPMiddleware(app, dispatch)
 
 
-@loops(EVERY_LOOP)  # it has threads
+@loops(EVERY_LOOP)  # Starlette runs the synchronous generator in threads
 @pytest.mark.parametrize("synchronous", [False, True], ids=["async", "sync"])
 @pytest.mark.parametrize("inside", [alone, inside_base_http_middleware])
 async def test_an_exception_of_a_starlette_generator_comes_out_alone(
     inside: Callable[[ASGIApp], ASGIApp], synchronous: bool
 ) -> None:
-    """Starlette streams in a task group; what its generator raises comes out in none."""
+    """Starlette streams in a task group, and still its generator's exception is in no group."""
     error = Broken()
 
     async def generate() -> AsyncIterator[bytes]:
@@ -150,11 +149,11 @@ async def test_an_exception_of_a_starlette_generator_comes_out_alone(
 
 
 @pytest.mark.parametrize("pause", [0, 1.0])
-async def test_an_app_that_returns_without_a_last_message_gets_what_it_sent_delivered(
+async def test_chunks_are_delivered_if_the_app_returns_without_a_last_message(
     pause: float,
 ) -> None:
-    """Its chunks are delivered; the end of the body, which it never sent, is not made up.
-    Pitfalls 38 and 70."""
+    """Chunks are delivered if the app returns without a last message. The middleware makes up no
+    last message. Pitfalls 38 and 70."""
     reports: list[StreamReport] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

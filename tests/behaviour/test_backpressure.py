@@ -1,4 +1,4 @@
-"""How much is buffered: a slow client slows its app down, and costs no memory (D3)."""
+"""Backpressure: a slow client slows its app down, and costs no memory (D3)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 async def test_send_waits_while_the_buffer_is_full() -> None:
-    """Past `max_batch_bytes` the app waits for the client, and then goes on by itself.
-    Pitfall 57."""
+    """While `max_batch_bytes` are buffered, the app's `send` waits for the client. Pitfall 57."""
     returned: list[int] = []
 
     async def work(emit: Emit) -> None:
@@ -37,8 +36,8 @@ async def test_send_waits_while_the_buffer_is_full() -> None:
     assert talk.body == b"x" * 1000
 
 
-async def test_each_write_makes_room_for_as_much() -> None:
-    """While the client takes one write after the other, the app fills up behind it."""
+async def test_the_buffer_fills_up_again_during_each_write() -> None:
+    """During each write the app can buffer as much as the write has taken."""
     accepted = 0
 
     async def work(emit: Emit) -> None:
@@ -70,7 +69,7 @@ async def test_each_write_makes_room_for_as_much() -> None:
 async def test_no_more_is_buffered_than_the_bound_and_one_chunk(
     steps: list[tuple[float, int]], write_times: list[float]
 ) -> None:
-    """Accepted and not delivered: never more than `max_batch_bytes` and the chunk that crossed it,
+    """At most `max_batch_bytes`, and the chunk that crossed it, are accepted and not delivered,
     whatever the sizes of the chunks and the pace of the app and of the client. Pitfall 44."""
     accepted = delivered = 0
     largest = max(size for _, size in steps)
@@ -81,7 +80,7 @@ async def test_no_more_is_buffered_than_the_bound_and_one_chunk(
             await advance(pause)
             accepted += size
             await emit(b"x" * size)
-            assert accepted - delivered < 100  # or `send` had to wait
+            assert accepted - delivered < 100  # otherwise `send` has to wait
 
     async def write(index: int, message: Message) -> None:
         nonlocal delivered
@@ -97,7 +96,7 @@ async def test_no_more_is_buffered_than_the_bound_and_one_chunk(
 
 
 async def test_several_tasks_together_are_bound_as_one() -> None:
-    """However many tasks send at once, the buffer takes no more than one chunk past its bound."""
+    """However many tasks send concurrently, the buffer accepts one chunk past its bound."""
 
     async def produce(emit: Emit) -> None:
         await emit(b"x" * 60)
@@ -118,7 +117,7 @@ async def test_several_tasks_together_are_bound_as_one() -> None:
 
 
 async def test_one_chunk_larger_than_the_bound_passes() -> None:
-    """A chunk is never cut: one that is larger than the buffer goes out as it is."""
+    """A chunk that is larger than the buffer is written whole."""
     returned = False
 
     async def work(emit: Emit) -> None:

@@ -1,4 +1,4 @@
-"""`token.register(task.cancel)` with the task of the request itself: a wiring that many use."""
+"""`token.register(task.cancel)` with the task of the request itself, as many apps do."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_ASYNCIO, because="Task.cancel is 
 
 @pytest.mark.parametrize("streams", [True, False])
 async def test_a_callback_may_cancel_the_task_of_the_request(streams: bool) -> None:
-    """`token.register(task.cancel)` is the wiring of many: the cancellation stops with the
-    middleware, and the server has no error to log."""
+    """A cancellation that a callback requested does not leave the middleware, so the server has no
+    error to log."""
     cancelled: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,8 +49,8 @@ async def test_a_callback_may_cancel_the_task_of_the_request(streams: bool) -> N
 
 
 async def test_a_callback_may_cancel_the_task_as_the_app_returns() -> None:
-    """The app's own `send` finds the client gone, and no await of the app's follows: the
-    cancellation does not hit the server instead."""
+    """A cancellation that comes in the last `send` of an app does not reach the server, though the
+    app awaits nothing after that `send`."""
     after: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +75,8 @@ async def test_a_callback_may_cancel_the_task_as_the_app_returns() -> None:
 
 
 async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
-    """Both want the task to end: the server's cancellation goes on to the server."""
+    """If both a callback and the server cancel the task, the server's cancellation goes on to the
+    server."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()

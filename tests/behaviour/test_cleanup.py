@@ -1,4 +1,4 @@
-"""What befalls a request while the middleware cleans up after its app, or after that."""
+"""Unusual events while the middleware cleans up after its app, or after that."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from tests.support.virtual_time import advance
 pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
-async def test_a_cancellation_while_the_rest_is_written_reaches_token_and_report() -> None:
-    """The app is over, its client slow, and the server shuts down."""
+async def test_a_cancellation_during_the_last_flush_reaches_token_and_report() -> None:
+    """The server may shut down while the middleware writes what is buffered to a slow client, after
+    the app has returned."""
     reports: list[StreamReport] = []
     tokens: list[CancellationToken] = []
 
@@ -49,9 +50,9 @@ async def test_a_cancellation_while_the_rest_is_written_reaches_token_and_report
     assert [report.outcome for report in reports] == ["incomplete"]
 
 
-async def test_a_second_start_after_the_end_is_refused_too() -> None:
-    """Whatever is sent to a client that has left is refused. Pitfall 66."""
-    refused: list[str] = []
+async def test_a_second_start_after_the_disconnect_is_rejected() -> None:
+    """Once the client has left, any message is rejected, also a start. Pitfall 66."""
+    rejected: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -60,47 +61,49 @@ async def test_a_second_start_after_the_end_is_refused_too() -> None:
             try:
                 await send(message)
             except ClientDisconnected:
-                refused.append(message["type"])
+                rejected.append(message["type"])
 
     async with Conversation(SSEBatchingMiddleware(app)) as talk:
         await talk.until(lambda: talk.sent)
         talk.leave()
         await talk.ended()
-    assert len(refused) == 3
+    assert len(rejected) == 3
 
 
 @loops(VIRTUAL_ASYNCIO, because="Task.cancel is asyncio's")
-async def test_somebody_who_cancels_all_tasks_leaves_no_app_waiting() -> None:
-    """The end of a loop cancels our tasks as well: an app whose `send` they had to serve hears."""
-    heard: list[CancelReason] = []
+async def test_a_send_raises_if_the_task_that_writes_is_cancelled() -> None:
+    """`send` raises if the writer's task is cancelled from outside. `asyncio.run` cancels all tasks
+    when it ends."""
+    reasons: list[CancelReason] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         talk.stall()
-        before = asyncio.current_task()
-        ours = asyncio.all_tasks() - others - {before}
-        for task in ours:
+        app_task = asyncio.current_task()
+        own_tasks = asyncio.all_tasks() - others - {app_task}
+        for task in own_tasks:
             asyncio.get_running_loop().call_later(1, task.cancel)
         try:
             await send(chunk(b"x" * 100_000))
             await send(last())
         except ClientDisconnected as error:
-            heard.append(error.reason)
+            reasons.append(error.reason)
 
     async with Conversation(SSEBatchingMiddleware(app)) as talk:
         others = asyncio.all_tasks()
         await talk.ended()
-    assert heard == [CancelReason.SERVER_SHUTDOWN]
+    assert reasons == [CancelReason.SERVER_SHUTDOWN]
 
 
 async def test_an_exception_of_the_app_keeps_its_traceback() -> None:
-    """Though a refused `send` came between its raising and its leaving the app."""
+    """The traceback of the app's exception stays complete, though a `send` was rejected while the
+    app handled that exception."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await current_token().wait_async()
         try:
-            raise ValueError("of the app's own")  # noqa: TRY301
+            raise ValueError("an error of the app")  # noqa: TRY301
         except ValueError:
             with pytest.raises(ClientDisconnected):
                 await send(chunk(b"data: sorry\n\n"))
@@ -119,8 +122,8 @@ async def test_an_exception_of_the_app_keeps_its_traceback() -> None:
     assert any(frame.endswith("app") for frame in frames)
 
 
-async def test_a_token_that_is_asked_for_too_late_starts_nothing() -> None:
-    """A task that outlives its request may ask: nothing of ours comes to life for it."""
+async def test_a_token_asked_for_after_the_request_starts_no_task() -> None:
+    """A token that is asked for after the end of the request starts no task of this package."""
     streams: list[Stream] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,8 +138,8 @@ async def test_a_token_that_is_asked_for_too_late_starts_nothing() -> None:
 
 
 @loops(VIRTUAL_ASYNCIO, because="trio starts tasks in any order")
-async def test_a_start_and_what_follows_may_be_sent_at_once() -> None:
-    """Several sends under way at a time keep the order of their calls, the start among them."""
+async def test_a_start_and_chunks_may_be_sent_concurrently() -> None:
+    """Concurrent sends keep the order of their calls, also if one of them sends the start."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.gather(send(start()), send(chunk(b"a")), send(chunk(b"b")))

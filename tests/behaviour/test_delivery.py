@@ -1,4 +1,4 @@
-"""What arrives: the bytes that the app sent, all of them, in order (D1, D4)."""
+"""All bytes that the app sent are delivered, in order (D1, D4)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 async def test_the_bytes_are_those_that_the_app_sent(
     steps: list[bytes | float], max_delay: float, max_batch_bytes: int
 ) -> None:
-    """Whatever the chunks, the pauses and the options: nothing is lost, doubled or reordered.
+    """No byte is lost, doubled or reordered, whatever the chunks, the pauses and the options.
     Pitfall 36."""
     app = SSEBatchingMiddleware(
         emitting(*steps), max_delay=max_delay, max_batch_bytes=max_batch_bytes
@@ -38,8 +38,8 @@ async def test_the_bytes_are_those_that_the_app_sent(
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_any_kind_of_bytes_is_taken(kind: type[bytes | bytearray | memoryview]) -> None:
-    """Chunks may be bytes, bytearrays and memoryviews; the server gets nothing but bytes."""
+async def test_any_kind_of_bytes_is_accepted(kind: type[bytes | bytearray | memoryview]) -> None:
+    """Chunks may be bytes, bytearrays and memoryviews. The server gets only bytes."""
     app = SSEBatchingMiddleware(
         sending(start(), chunk(kind(b"one ")), chunk(kind(b"two ")), last(kind(b"three")))
     )
@@ -48,8 +48,8 @@ async def test_any_kind_of_bytes_is_taken(kind: type[bytes | bytearray | memoryv
     assert {type(body) for body in talk.bodies} == {bytes}
 
 
-async def test_a_slice_of_a_memoryview_is_taken_for_its_bytes() -> None:
-    """A view that skips bytes is sent as what it shows."""
+async def test_a_sliced_memoryview_is_sent_as_its_bytes() -> None:
+    """A memoryview that skips bytes is sent without the skipped bytes."""
     talk = await converse(
         SSEBatchingMiddleware(sending(start(), chunk(memoryview(b"abcdef")[::2]), last()))
     )
@@ -57,8 +57,8 @@ async def test_a_slice_of_a_memoryview_is_taken_for_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("view", [lambda buffer: buffer, memoryview])
-async def test_the_app_may_use_its_buffer_again(view: Any) -> None:
-    """What is sent is what the buffer held when `send` was called."""
+async def test_the_app_may_reuse_its_buffer(view: Any) -> None:
+    """The bytes sent are those that the app's buffer had when `send` was called."""
 
     async def work(emit: Emit) -> None:
         buffer = bytearray(b"....")
@@ -71,8 +71,8 @@ async def test_the_app_may_use_its_buffer_again(view: Any) -> None:
     assert talk.body == b"aaaabbbbcccc"
 
 
-async def test_an_empty_first_chunk_goes_out() -> None:
-    """On some servers an empty chunk is what sends the headers, so the first one is kept."""
+async def test_an_empty_first_chunk_is_written() -> None:
+    """An empty first chunk is written, because some servers send the headers with it (daphne)."""
 
     async def work(emit: Emit) -> None:
         await emit(b"")
@@ -87,23 +87,22 @@ async def test_an_empty_first_chunk_goes_out() -> None:
 
 
 async def test_empty_chunks_cost_no_writes() -> None:
-    """An empty chunk in the middle of a stream has nothing to say, and is not sent."""
+    """An empty chunk in the middle of a stream is dropped."""
     app = SSEBatchingMiddleware(emitting(b"a", 1.0, b"", b"", 1.0, b"", b"b", 1.0))
     talk = await converse(app)
     assert [sent.message for sent in talk.sent[1:]] == [chunk(b"a"), chunk(b"b"), last()]
 
 
-async def test_a_chunk_without_a_body_or_more_body_is_an_end() -> None:
-    """`body` and `more_body` may be left out, as ASGI says: no bytes, and no more to come."""
+async def test_a_message_without_body_and_more_body_is_the_last_one() -> None:
+    """A missing `body` means no bytes and a missing `more_body` means False, as ASGI says."""
     app = SSEBatchingMiddleware(sending(start(), chunk(b"data"), {"type": "http.response.body"}))
     talk = await converse(app)
     assert talk.body == b"data"
     assert talk.completed
 
 
-async def test_the_last_message_takes_the_rest_with_it() -> None:
-    """What is pending and the body of the last message go out in one write, the last.
-    Pitfall 38."""
+async def test_the_last_message_takes_the_waiting_batch_with_it() -> None:
+    """The waiting batch and the body of the last message go out in one write. Pitfall 38."""
     app = SSEBatchingMiddleware(
         sending(start(), chunk(b"1"), chunk(b"2"), chunk(b"3"), last(b"4")), max_delay=60
     )
@@ -112,7 +111,7 @@ async def test_the_last_message_takes_the_rest_with_it() -> None:
 
 
 async def test_the_last_send_returns_when_its_message_was_delivered() -> None:
-    """The app that has sent its last message knows that all was delivered."""
+    """When the app's last `send` returns, the whole response is delivered."""
     delivered: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,7 +131,7 @@ async def test_the_last_send_returns_when_its_message_was_delivered() -> None:
 
 
 async def test_the_start_is_delivered_before_its_send_returns() -> None:
-    """The headers do not wait for the first chunk."""
+    """The headers are written without waiting for the first chunk."""
     sent_after_start: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +145,8 @@ async def test_the_start_is_delivered_before_its_send_returns() -> None:
 
 
 async def test_sends_of_several_tasks_keep_their_order() -> None:
-    """Whichever task calls `send` first comes first, be it in the middle of a flush or a stall."""
+    """Chunks are written in the order of the calls of `send`, whichever tasks call, also during a
+    flush and a slow write."""
     called: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,8 +172,8 @@ async def test_sends_of_several_tasks_keep_their_order() -> None:
     assert talk.body == b"".join(called)
 
 
-async def test_a_send_does_not_overtake_one_that_waits_for_its_turn() -> None:
-    """A chunk that came behind a message under way goes before any that was sent later."""
+async def test_a_send_does_not_overtake_a_queued_send() -> None:
+    """A chunk that is queued behind a message is written before any chunk that was sent later."""
     called: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +192,8 @@ async def test_a_send_does_not_overtake_one_that_waits_for_its_turn() -> None:
             await talk.until(lambda: talk.in_send)
             await anyio.wait_all_tasks_blocked()
             talk.resume()
-            # Another chunk at each turn of the loop, so that one comes just as the turn ends.
+            # Another chunk in each loop iteration: one of them comes just as the queued `send` is
+            # woken.
             for number in range(10):
                 tasks.start_soon(produce, b"%d " % number)
                 await anyio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""The first cause closes the stream, once; from then on `send` refuses (F1, F2)."""
+"""The first cause closes the stream, once. From then on `send` raises (F1, F2)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAIRS = [pytest.param(*pair, id=f"{pair[0]}-{pair[1]}") for pair in permutations
 
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 async def test_each_cause_cancels_the_token_once(cause: Cause) -> None:
-    """The token, the app's `send` and the report agree on what has happened, and say it once.
+    """The token is cancelled once. The token, the app's `send` and the report state the same cause.
     Pitfall 8."""
     app = Ticking()
     reports: list[StreamReport] = []
@@ -64,7 +64,7 @@ async def test_each_cause_cancels_the_token_once(cause: Cause) -> None:
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 async def test_later_causes_change_nothing(first: Cause, second: Cause) -> None:
-    """What comes after the first cause, while the app is still winding up, is no news."""
+    """A cause that comes after the first one, while the app still cleans up, is ignored."""
     app = Ticking()
     reports: list[StreamReport] = []
     middleware = SSEBatchingMiddleware(app, send_timeout=SEND_TIMEOUT, on_close=reports.append)
@@ -78,17 +78,20 @@ async def test_later_causes_change_nothing(first: Cause, second: Cause) -> None:
     assert [report.reason for report in reports] == [first.reason]
 
 
-@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("iterations", range(5))
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-async def test_of_two_causes_at_once_one_counts(first: Cause, second: Cause, turns: int) -> None:
-    """Within some turns of the event loop, in any order: one cause, told once, to everybody."""
+async def test_of_two_causes_at_once_one_counts(
+    first: Cause, second: Cause, iterations: int
+) -> None:
+    """If two causes come within a few loop iterations, the token, `send` and the report state the
+    same one of them, once."""
     app = Ticking()
     reports: list[StreamReport] = []
     middleware = SSEBatchingMiddleware(app, send_timeout=SEND_TIMEOUT, on_close=reports.append)
     async with Conversation(middleware) as talk:
         await advance(1.25)  # just as the app sends, and a write begins
         first.provoke(talk)
-        for _ in range(turns):
+        for _ in range(iterations):
             await anyio.lowlevel.checkpoint()
         second.provoke(talk)
         await talk.ended()
@@ -100,9 +103,9 @@ async def test_of_two_causes_at_once_one_counts(first: Cause, second: Cause, tur
 
 
 async def test_a_failed_write_in_the_background_reaches_an_app_that_waits() -> None:
-    """The app sends nothing and waits for its agent: the token tells it, at the time of the
-    failure. Pitfall 39."""
-    told: list[float] = []
+    """An app that sends nothing and waits for its agent learns from its token that a write failed,
+    at the time of the failure. Pitfall 39."""
+    failed_after: list[float] = []
 
     async def work(emit: Emit) -> None:
         await emit(b"a")
@@ -111,7 +114,7 @@ async def test_a_failed_write_in_the_background_reaches_an_app_that_waits() -> N
         began = anyio.current_time()
         talk.fail_writes(RESET)
         await current_token().wait_async()
-        told.append(anyio.current_time() - began)
+        failed_after.append(anyio.current_time() - began)
         with pytest.raises(ClientDisconnected) as caught:
             await emit(b"c")
         assert caught.value.__cause__ is RESET
@@ -120,12 +123,13 @@ async def test_a_failed_write_in_the_background_reaches_an_app_that_waits() -> N
     app = SSEBatchingMiddleware(streaming(work), max_delay=0.25)
     async with Conversation(app) as talk:
         await talk.ended()
-    assert told == [0.1875]
+    assert failed_after == [0.1875]
     assert talk.error is None
 
 
-async def test_a_write_that_fails_while_the_app_waits_for_room_is_raised_there() -> None:
-    """A `send` that waits for a slow client ends with the stream. Pitfall 58."""
+async def test_a_failed_write_is_raised_by_a_send_that_waits_for_the_buffer_to_drain() -> None:
+    """A `send` that waits for the buffer to drain raises when the write in flight fails.
+    Pitfall 58."""
     raised: list[BaseException] = []
 
     async def work(emit: Emit) -> None:
@@ -149,15 +153,15 @@ async def test_a_write_that_fails_while_the_app_waits_for_room_is_raised_there()
 
 @pytest.mark.parametrize("cause", [LEFT, FAILED, STALLED], ids=str)
 async def test_a_failure_of_the_last_write_is_raised_by_the_last_send(cause: Cause) -> None:
-    """The drain is no exception: who waits for the end of the stream learns that there was none.
-    After a disconnect some servers never return from the last write (hypercorn, HTTP/2)."""
+    """The `send` of the last message raises if the last write fails, stalls, or does not return
+    after a disconnect. On some servers it never returns (hypercorn, HTTP/2)."""
     raised: list[BaseException] = []
-    told: list[CancelReason | None] = []
+    cancellations: list[CancelReason | None] = []
     reports: list[StreamReport] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         token = current_token()
-        token.register(lambda: told.append(token.reason))
+        token.register(lambda: cancellations.append(token.reason))
         await send(start())
         await send(chunk(b"a"))
         try:
@@ -174,32 +178,32 @@ async def test_a_failure_of_the_last_write_is_raised_by_the_last_send(cause: Cau
     middleware = SSEBatchingMiddleware(app, send_timeout=SEND_TIMEOUT, on_close=reports.append)
     async with Conversation(middleware, on_send=last_write) as talk:
         await talk.ended()
-    assert told == [cause.reason]
+    assert cancellations == [cause.reason]
     assert [(type(e), e.__cause__) for e in raised] == [(ClientDisconnected, cause.error)]
     (report,) = reports
     assert (report.outcome, report.bytes_in, report.bytes_undelivered) == ("incomplete", 2, 2)
 
 
 async def test_a_write_that_takes_as_long_as_the_timeout_has_stalled() -> None:
-    """Not before, and not after. Pitfall 13."""
+    """The token is cancelled exactly `send_timeout` after the write began. Pitfall 13."""
     app = Ticking()
-    told: list[float] = []
+    cancelled_after: list[float] = []
 
     async def note_time(index: int, message: Message) -> None:
         if index == 5:
             began = anyio.current_time()
             assert app.token is not None
-            app.token.register(lambda: told.append(anyio.current_time() - began))
+            app.token.register(lambda: cancelled_after.append(anyio.current_time() - began))
             await anyio.sleep_forever()
 
     async with Conversation(SSEBatchingMiddleware(app, send_timeout=2), on_send=note_time) as talk:
         await talk.ended()
-    assert told == [2]
+    assert cancelled_after == [2]
 
 
 @pytest.mark.parametrize("send_timeout", [2, None])
-async def test_a_client_that_is_only_slow_is_kept(send_timeout: float | None) -> None:
-    """Each write has the timeout for itself; without one it may take for ever."""
+async def test_a_slow_client_is_not_disconnected(send_timeout: float | None) -> None:
+    """The timeout applies to each write by itself. Without a timeout a write may take any time."""
 
     async def slow(index: int, message: Message) -> None:
         await advance(1.9375 if send_timeout else 300)
@@ -217,9 +221,11 @@ async def test_a_client_that_is_only_slow_is_kept(send_timeout: float | None) ->
     assert talk.error is None
 
 
-async def test_one_send_is_let_off_where_the_app_waits_in_receive() -> None:
-    """It returns, at once and without effect, so that the framework finds its generator at an await
-    of its own; those after it raise."""
+async def test_one_send_is_ignored_if_the_app_waits_in_receive() -> None:
+    """After a disconnect one `send` returns at once, without effect, and later ones raise.
+
+    So the framework can cancel its generator at an `await` of the generator's own.
+    """
     returned: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,8 +251,9 @@ async def test_one_send_is_let_off_where_the_app_waits_in_receive() -> None:
     assert talk.body == b""
 
 
-async def test_a_token_that_was_cancelled_by_request_stays_so() -> None:
-    """A stop button is no disconnect: the stream goes on, and its token keeps its first reason."""
+async def test_a_token_cancelled_on_request_keeps_its_reason() -> None:
+    """A token that was cancelled on request, by a stop button for example, keeps its reason after a
+    disconnect. The stream goes on in between."""
     reports: list[StreamReport] = []
 
     async def work(emit: Emit) -> None:
@@ -269,8 +276,8 @@ async def test_a_token_that_was_cancelled_by_request_stays_so() -> None:
 
 
 async def test_the_end_of_a_response_is_no_disconnect() -> None:
-    """Servers say `http.disconnect` after each response: the work that follows it goes on, and so
-    do later requests. Pitfall 3."""
+    """The `http.disconnect` that servers send after each response cancels neither the token of that
+    request nor the next request. Pitfall 3."""
     after: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -288,8 +295,9 @@ async def test_the_end_of_a_response_is_no_disconnect() -> None:
     assert after == [False, False]
 
 
-async def test_a_disconnect_just_before_the_last_write_returns_is_the_end_of_the_response() -> None:
-    """Some servers say it that early (hypercorn on trio)."""
+async def test_a_disconnect_just_before_the_last_write_returns_is_ignored() -> None:
+    """A disconnect during the last write does not cancel the token if that write returns. Some
+    servers send `http.disconnect` that early (hypercorn on trio)."""
     cancelled: list[bool] = []
     reports: list[StreamReport] = []
 

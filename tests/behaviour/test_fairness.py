@@ -28,19 +28,22 @@ ENDLESS: dict[str, Callable[[], Iterator[bytes]]] = {
 }
 
 
-async def others_get_on(turns: int = 10) -> None:
-    """Another task of the same loop: a health check say. Fails if it is not let in."""
+async def other_tasks_run() -> None:
+    """Do what another task of the same event loop does, a health check for example.
+
+    Fails if the task does not get to run.
+    """
     with anyio.fail_after(5):
-        for _ in range(turns):
+        for _ in range(10):
             await anyio.sleep(0.001)
 
 
 @pytest.mark.parametrize("chunks", ENDLESS.values(), ids=ENDLESS)
-async def test_an_app_that_never_awaits_leaves_others_their_turn(
+async def test_an_app_that_never_awaits_does_not_block_other_tasks(
     chunks: Callable[[], Iterator[bytes]],
 ) -> None:
-    """Whatever it sends, and though the server never makes it wait: others are served, and when
-    the client leaves the app is stopped. Pitfall 7."""
+    """Other tasks run beside an app that never awaits, whatever it sends, though the server never
+    makes it wait. The app is stopped when its client leaves. Pitfall 7."""
     stopped = False
 
     async def work(emit: Emit) -> None:
@@ -52,15 +55,16 @@ async def test_an_app_that_never_awaits_leaves_others_their_turn(
             stopped = True
 
     async with Conversation(SSEBatchingMiddleware(streaming(work))) as talk:
-        await others_get_on()
+        await other_tasks_run()
         talk.leave()
         await talk.ended()
     assert stopped
     assert talk.error is None
 
 
-async def test_a_starlette_generator_that_never_awaits_leaves_others_their_turn() -> None:
-    """The same through `StreamingResponse`, which by itself would never let go. Pitfall 7."""
+async def test_a_starlette_generator_that_never_awaits_does_not_block_other_tasks() -> None:
+    """Other tasks run beside a `StreamingResponse` whose generator never awaits. Without the
+    middleware it would never yield. Pitfall 7."""
 
     async def generate() -> AsyncIterator[bytes]:
         while True:
@@ -68,17 +72,17 @@ async def test_a_starlette_generator_that_never_awaits_leaves_others_their_turn(
 
     response = StreamingResponse(generate(), media_type="text/event-stream")
     async with Conversation(SSEBatchingMiddleware(response)) as talk:
-        await others_get_on()
+        await other_tasks_run()
         talk.leave()
         await talk.ended()
     assert talk.error is None
 
 
 async def test_apps_that_never_await_share_the_loop() -> None:
-    """Several of them at once are no worse: each gets on, and so does everybody else."""
+    """Several apps that never await all make progress, and so do other tasks."""
     app = SSEBatchingMiddleware(streaming(endless))
     async with Conversation(app) as first, Conversation(app) as second:
-        await others_get_on()
+        await other_tasks_run()
         await first.until(lambda: len(first.bodies) > 3)
         await second.until(lambda: len(second.bodies) > 3)
 
@@ -88,29 +92,29 @@ async def endless(emit: Emit) -> None:
         await emit(b"data: token\n\n")
 
 
-async def test_an_app_that_ignores_the_failure_of_its_sends_leaves_others_their_turn() -> None:
-    """A loop that tries for ever to send to nobody is no reason to stop serving everybody else; and
-    it is cancelled in the end."""
+async def test_an_app_that_ignores_failed_sends_does_not_block_other_tasks() -> None:
+    """An app that goes on sending after its client has left does not block other tasks, and is
+    cancelled in the end."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        current_stream().token  # noqa: B018 - asking for it is what grants the grace period
+        current_stream().token  # noqa: B018 (only an app that asks gets a grace period)
         await send(start())
         for _ in range(300_000):
             with suppress(OSError):
                 await send(chunk(b"data: token\n\n"))
-        raise AssertionError("nobody has stopped this")
+        raise AssertionError("the app was not stopped")
 
     async with Conversation(SSEBatchingMiddleware(app, grace_period=0.05)) as talk:
-        await others_get_on()
+        await other_tasks_run()
         talk.leave()
-        await others_get_on()
+        await other_tasks_run()
         await talk.ended()
     assert talk.error is None
 
 
 @loops(VIRTUAL_TIME)
-async def test_send_does_not_suspend_where_nothing_is_to_wait_for() -> None:
-    """An app with some chunks at hand gets rid of them in one go: giving way has its price."""
+async def test_send_does_not_suspend_without_need() -> None:
+    """`send` does not yield to other tasks unless the app has run too long. To yield costs time."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -124,9 +128,10 @@ async def test_send_does_not_suspend_where_nothing_is_to_wait_for() -> None:
 
 
 @loops(VIRTUAL_TIME)
-async def test_others_are_let_in_every_few_milliseconds() -> None:
-    """The app gives way by the clock, not by the number of its chunks: 5 ms of work at a time."""
-    turns: list[float] = []
+async def test_an_app_that_never_awaits_yields_every_few_milliseconds() -> None:
+    """`send` yields when the app has run for a few milliseconds, whatever the number of its chunks.
+    No other task waits longer than 8 ms."""
+    iterations: list[float] = []
 
     async def work(emit: Emit) -> None:
         for _ in range(100):
@@ -135,7 +140,7 @@ async def test_others_are_let_in_every_few_milliseconds() -> None:
 
     async def other() -> None:
         while True:
-            turns.append(anyio.current_time())
+            iterations.append(anyio.current_time())
             await anyio.lowlevel.checkpoint()
 
     async with (
@@ -145,5 +150,5 @@ async def test_others_are_let_in_every_few_milliseconds() -> None:
         tasks.start_soon(other)
         await talk.ended()
         tasks.cancel_scope.cancel()
-    gaps = [later - before for before, later in itertools.pairwise(turns)]
+    gaps = [later - before for before, later in itertools.pairwise(iterations)]
     assert max(gaps) <= 0.008

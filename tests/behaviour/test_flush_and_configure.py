@@ -1,4 +1,4 @@
-"""What an app can ask of its own stream: send now, and batch otherwise or not at all."""
+"""`Stream.flush`, and what `Stream.configure` changes for one response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELAY = 0.25
 
 
 async def test_flush_returns_when_what_was_sent_is_delivered() -> None:
-    """After a flush the server has all that the app has sent."""
+    """When `flush` returns, the server has all bytes that the app has sent."""
     bodies: list[bytes] = []
 
     async def work(emit: Emit) -> None:
@@ -38,7 +38,7 @@ async def test_flush_returns_when_what_was_sent_is_delivered() -> None:
 
 
 async def test_flush_waits_for_a_slow_client() -> None:
-    """While the server does not take what was sent, a flush has not returned."""
+    """`flush` does not return before the server has taken all bytes."""
     flushed: list[bytes] = []
 
     async def work(emit: Emit) -> None:
@@ -56,9 +56,9 @@ async def test_flush_waits_for_a_slow_client() -> None:
     assert flushed == [b"ab"]
 
 
-async def test_flush_with_nothing_to_flush_writes_nothing() -> None:
-    """Before the response, without a chunk, twice in a row, and after the end: no write, no
-    error."""
+async def test_flush_of_an_empty_buffer_writes_nothing() -> None:
+    """`flush` without anything buffered neither writes nor raises: before the response, without a
+    chunk, twice in a row, and after the end."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await current_stream().flush()
@@ -74,8 +74,9 @@ async def test_flush_with_nothing_to_flush_writes_nothing() -> None:
     assert [sent.message for sent in talk.sent] == [start(), chunk(b"a"), last()]
 
 
-async def test_flush_of_a_lost_stream_raises_as_send_does() -> None:
-    """Who waits for delivery learns that there will be none."""
+async def test_flush_after_a_failed_write_raises_as_send_does() -> None:
+    """`flush` raises `ClientDisconnected`, also when called again, if the batch cannot be
+    delivered."""
     raised: list[ClientDisconnected] = []
     reset = ConnectionResetError()
 
@@ -94,8 +95,8 @@ async def test_flush_of_a_lost_stream_raises_as_send_does() -> None:
     assert [error.__cause__ for error in raised] == [reset, reset]
 
 
-async def test_a_flush_that_is_cancelled_takes_nothing_back() -> None:
-    """What was to be flushed is delivered all the same, once."""
+async def test_a_cancelled_flush_takes_nothing_back() -> None:
+    """The bytes of a flush that was cancelled are delivered once."""
 
     async def work(emit: Emit) -> None:
         talk.stall()
@@ -113,7 +114,7 @@ async def test_a_flush_that_is_cancelled_takes_nothing_back() -> None:
 
 
 async def test_the_delay_of_one_response_can_be_changed() -> None:
-    """`configure(max_delay=...)` is for the response that is being served, from the next chunk."""
+    """`configure(max_delay=...)` changes the delay of the next chunks of this response only."""
 
     async def work(emit: Emit) -> None:
         current_stream().configure(max_delay=1)
@@ -132,7 +133,7 @@ async def test_the_delay_of_one_response_can_be_changed() -> None:
         await advance(1)
 
     app = SSEBatchingMiddleware(streaming(work), max_delay=DELAY)
-    for _ in range(2):  # and not for the next one
+    for _ in range(2):  # the second response begins with the delay of the middleware
         talk = await converse(app)
         assert times(talk) == [
             (0, b"a"),
@@ -144,15 +145,16 @@ async def test_the_delay_of_one_response_can_be_changed() -> None:
         ]
 
 
-async def test_a_shorter_delay_holds_for_the_next_chunk_though_another_waits() -> None:
-    """The chunk after `configure` waits no longer than the delay that was asked for."""
+async def test_a_shorter_delay_applies_although_a_batch_waits() -> None:
+    """The chunk after `configure` waits no longer than the new delay, also if a batch with a later
+    deadline waits."""
 
     async def work(emit: Emit) -> None:
         await emit(b"a")
         await advance(0.5)
         await emit(b"b")  # due at 1
         current_stream().configure(max_delay=0.125)
-        await emit(b"c")  # due at 0.625, and b goes first
+        await emit(b"c")  # due at 0.625, with b
         await advance(5)
 
     talk = await converse(SSEBatchingMiddleware(streaming(work), max_delay=1))
@@ -161,7 +163,8 @@ async def test_a_shorter_delay_holds_for_the_next_chunk_though_another_waits() -
 
 @pytest.mark.parametrize("before_the_start", [True, False])
 async def test_batching_can_be_switched_off_for_one_response(before_the_start: bool) -> None:
-    """Then each chunk is delivered, by itself, before its `send` returns."""
+    """With `enabled=False` each chunk is a write of its own, and is delivered when its `send`
+    returns."""
     delivered: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,13 +185,16 @@ async def test_batching_can_be_switched_off_for_one_response(before_the_start: b
 
 
 async def test_batching_can_be_switched_off_while_a_batch_waits() -> None:
-    """The next chunk does not join it, but takes it along."""
+    """The first chunk after `enabled=False` is delivered at once, with the batch that waits."""
     delivered: list[bytes] = []
 
     async def work(emit: Emit) -> None:
-        for body in (b"a", b"b", b"c"):
+        await emit(b"a")
+        await advance(0.5)
+        for body in (b"b", b"c"):  # due at 1
             await emit(body)
             await advance(0.01)
+        assert talk.body == b"a"
         current_stream().configure(enabled=False)
         for body in (b"d", b"e"):
             await emit(body)
@@ -200,7 +206,7 @@ async def test_batching_can_be_switched_off_while_a_batch_waits() -> None:
 
 
 async def test_batching_can_be_switched_on_again() -> None:
-    """`enabled=True` takes it back."""
+    """With `enabled=True` the chunks that follow are batched again."""
 
     async def work(emit: Emit) -> None:
         current_stream().configure(enabled=False)
@@ -216,7 +222,7 @@ async def test_batching_can_be_switched_on_again() -> None:
 
 
 async def test_a_disconnect_is_noticed_with_batching_switched_off() -> None:
-    """Only the gathering is off: the token and `send` work as ever."""
+    """After `enabled=False` a disconnect still cancels the token, and `send` still raises."""
     raised: list[ClientDisconnected] = []
 
     async def work(emit: Emit) -> None:
@@ -239,7 +245,8 @@ async def test_a_disconnect_is_noticed_with_batching_switched_off() -> None:
     [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (True, TypeError)],
 )
 async def test_a_bad_delay_raises_and_changes_nothing(delay: Any, error: type[Exception]) -> None:
-    """A wrong value raises where it is given, as it does for the middleware, and names itself."""
+    """A bad `max_delay` raises in `configure`, with the option named in the message, and the old
+    delay stays."""
 
     async def work(emit: Emit) -> None:
         with pytest.raises(error, match="max_delay"):

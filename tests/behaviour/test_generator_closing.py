@@ -1,7 +1,7 @@
-"""However a stream ends, the generator that made it is closed promptly (F10).
+"""However a stream ends, the app's generator is closed promptly (F10).
 
-Without a garbage collection: one may come much later, and until then an agent's generator would
-hold its connection, its lock, its half-written answer.
+That needs no garbage collection. A collection may come much later, and until then the generator of
+an agent would keep its connection, its lock and its half-written answer.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tests.support.endings import CANCELLED, FAILED, LEFT, STALLED, Cause
 
 pytestmark = [
     pytest.mark.anyio,
-    # Trio warns of every generator that nobody but the interpreter closes. That is the framework's
-    # affair, or the app's: what counts here is that it happens at once.
+    # Trio warns of every generator that only the interpreter closes. To close it is the task of the
+    # framework or the app. These tests want it to be closed at once.
     pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning"),
 ]
 
@@ -45,15 +45,15 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 class Agent:
-    """Generators of four kinds, and whether the one that ran has come to its `finally`."""
+    """Generators of four kinds, and an event that the `finally` of the one that ran has set."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.resumed = 0
         self.closed = anyio.Event()
         self._loop = current_loop()
 
     async def awaiting(self) -> AsyncIterator[bytes]:
-        """Spends its time at an await of its own."""
+        """Generate chunks, and wait at an `await` of its own between them."""
         try:
             while True:
                 yield b"data: 1\n\n"
@@ -62,7 +62,7 @@ class Agent:
             self.closed.set()
 
     async def tight(self) -> AsyncIterator[bytes]:
-        """Awaits nothing: it is always at its `yield` when others have their turn."""
+        """Generate chunks without awaiting. It is at its `yield` whenever other tasks run."""
         try:
             while True:
                 yield b"data: 1\n\n"
@@ -70,7 +70,7 @@ class Agent:
             self.closed.set()
 
     async def bulky(self) -> AsyncIterator[bytes]:
-        """Is at its `yield` while `send` waits for a client that is slow."""
+        """Generate chunks so large that it is at its `yield` while `send` waits for the client."""
         try:
             while True:
                 yield b"x" * 100_000
@@ -78,13 +78,13 @@ class Agent:
             self.closed.set()
 
     def synchronous(self) -> Iterator[bytes]:
-        """Runs in a thread."""
+        """Generate chunks in a thread."""
         try:
             while True:
-                self.asked += 1
+                self.resumed += 1
                 yield b"data: 1\n\n"
         finally:
-            # Wherever the garbage collection comes by.
+            # The garbage collection may run in any thread.
             self._loop.run_in_loop(self.closed.set)
 
     async def is_closed(self) -> None:
@@ -142,7 +142,7 @@ async def end(talk: Conversation, cause: Cause, kind: Kind) -> None:
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
 async def test_a_generator_of_starlette_is_closed(kind: Kind, cause: Cause) -> None:
-    """As a plain `StreamingResponse`: the case that everybody has. Pitfall 23."""
+    """A generator in a plain `StreamingResponse`, the usual case, is closed. Pitfall 23."""
     agent = Agent()
     async with Conversation(batched(starlette(agent, kind))) as talk:
         await end(talk, cause, kind)
@@ -152,8 +152,11 @@ async def test_a_generator_of_starlette_is_closed(kind: Kind, cause: Cause) -> N
 
 
 async def test_a_generator_whose_send_had_to_wait_is_cancelled_at_its_own_await() -> None:
-    """There it can catch what happens to it, and clean up, as without the middleware. At its
-    `yield` it could not tell."""
+    """A generator is cancelled at its own `await`, also if its `send` had to wait for the client.
+
+    There it can catch the cancellation and clean up, as without the middleware. At its `yield` it
+    would only see `GeneratorExit`.
+    """
     ended_at: list[str] = []
 
     async def generate() -> AsyncIterator[bytes]:
@@ -181,7 +184,8 @@ async def test_a_generator_whose_send_had_to_wait_is_cancelled_at_its_own_await(
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
 async def test_a_generator_of_an_app_that_has_a_token_is_closed(kind: Kind, cause: Cause) -> None:
-    """The app asked for its token and did nothing with it: the grace period is over first."""
+    """If the app asked for its token and ignores it, its generator is closed after the grace
+    period."""
     agent = Agent()
     async with Conversation(batched(starlette(agent, kind, asks=True))) as talk:
         await end(talk, cause, kind)
@@ -192,9 +196,12 @@ async def test_a_generator_of_an_app_that_has_a_token_is_closed(kind: Kind, caus
 
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 async def test_a_generator_inside_a_base_http_middleware_is_closed(cause: Cause) -> None:
-    """That runs the app in a task of its own, behind a queue. (What never awaits, or waits for its
-    `send`, is suspended in that queue, and left to the garbage collection by Starlette itself.)
-    Pitfall 11."""
+    """A generator that awaits is closed inside `BaseHTTPMiddleware`, which runs the app in another
+    task, behind a queue.
+
+    A generator that never awaits, or whose `send` waits, is suspended in that queue. Starlette
+    itself leaves it to the garbage collection. Pitfall 11.
+    """
     agent = Agent()
     async with Conversation(batched(base_http(starlette(agent, Agent.awaiting)))) as talk:
         await end(talk, cause, Agent.awaiting)
@@ -206,11 +213,11 @@ async def test_a_generator_inside_a_base_http_middleware_is_closed(cause: Cause)
 @loops([UVLOOP], because="each takes a second of real time")
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
-async def test_a_generator_is_closed_though_a_base_http_middleware_stands_before_us(
+async def test_a_generator_behind_an_outer_base_http_middleware_is_closed(
     kind: Kind, cause: Cause
 ) -> None:
-    """It shows us neither the server's `receive` nor its `send`, and does not end by itself where
-    the client stalls. Pitfall 11."""
+    """A generator is closed also if an outer `BaseHTTPMiddleware` replaces `receive` and `send` of
+    the server. That middleware does not end by itself while the client stalls. Pitfall 11."""
     agent = Agent()
     async with Conversation(base_http(batched(starlette(agent, kind)))) as talk:
         await end(talk, cause, kind)
@@ -223,8 +230,11 @@ async def test_a_generator_is_closed_though_a_base_http_middleware_stands_before
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
 async def test_a_generator_of_a_raw_app_is_closed(kind: Kind, cause: Cause) -> None:
-    """A plain `async for`, with nothing that would close it: when `send` raises, letting go of the
-    exception is what does it. Pitfall 23."""
+    """A generator in a plain `async for`, which nothing closes, is closed when `send` raises.
+
+    It is closed because no reference to the exception, and so to the generator, is kept.
+    Pitfall 23.
+    """
     agent = Agent()
     async with Conversation(batched(raw(agent, kind))) as talk:
         await end(talk, cause, kind)
@@ -234,47 +244,49 @@ async def test_a_generator_of_a_raw_app_is_closed(kind: Kind, cause: Cause) -> N
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
-async def test_a_generator_in_a_thread_is_asked_for_no_more(cause: Cause) -> None:
-    """A plain generator that Starlette runs in threads: to close it is left to the garbage
-    collection by Starlette itself, but its agent does no more work."""
+async def test_a_generator_in_a_thread_is_not_resumed(cause: Cause) -> None:
+    """A plain generator, which Starlette runs in threads, is not resumed after the disconnect.
+
+    Starlette itself leaves the closing of it to the garbage collection.
+    """
     agent = Agent()
     async with Conversation(batched(starlette(agent, Agent.synchronous))) as talk:
         await end(talk, cause, Agent.synchronous)
         await talk.ended()
-    asked = agent.asked
+    resumed = agent.resumed
     await anyio.sleep(0.02)
-    assert agent.asked == asked
+    assert agent.resumed == resumed
     gc.collect()
     await agent.is_closed()
 
 
 @pytest.mark.parametrize("make", [starlette, raw])
 async def test_a_generator_that_raises_is_closed(make: Any) -> None:
-    """It is over by itself; what it raised goes on to the server (D5)."""
+    """A generator that raises has closed itself, and its exception goes on to the server (D5)."""
     agent = Agent()
 
     async def failing(agent: Agent) -> AsyncIterator[bytes]:
         async for body in agent.awaiting():
             yield body
-            raise ValueError("the generator's own trouble")
+            raise ValueError("an error of the generator")
 
     async with Conversation(batched(make(agent, failing))) as talk:
         await talk.ended()
         assert isinstance(talk.error, ValueError)
-        talk.error = None  # the server has logged it, and lets go of it
+        talk.error = None  # the server has logged the exception, and drops it
         await agent.is_closed()
 
 
-async def test_a_generator_beside_an_exception_of_the_app_is_closed() -> None:
-    """The app raises between two items. Its exception goes on, and the server that holds it holds
-    the generator: it is closed when the server lets go."""
+async def test_a_generator_of_an_app_that_raises_is_closed() -> None:
+    """If the app raises between two chunks, its generator is closed when the server drops the
+    exception, which refers to the generator."""
     agent = Agent()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         async for body in agent.awaiting():
             await send(chunk(body))
-            raise ValueError("the app's own trouble")
+            raise ValueError("an error of the app")
 
     async with Conversation(batched(app)) as talk:
         await talk.ended()

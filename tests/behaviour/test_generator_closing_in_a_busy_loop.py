@@ -1,4 +1,4 @@
-"""However busy the event loop is, a generator whose client has left is closed promptly (F10)."""
+"""A generator whose client has left is closed promptly, however busy the event loop is (F10)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.apps import Emit, streaming
 
 pytestmark = [
     pytest.mark.anyio,
-    loops(REAL_TIME, because="in what order tasks wake is asyncio's"),
+    loops(REAL_TIME, because="the order in which tasks wake is asyncio's"),
 ]
 
 
@@ -32,7 +32,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def busy(go: anyio.Event) -> ASGIApp:
-    """Another stream of the same loop, which makes one turn of it long."""
+    """Return the app of another stream, which makes one iteration of the same loop long."""
 
     async def work(emit: Emit) -> None:
         await emit(b"a")
@@ -45,8 +45,9 @@ def busy(go: anyio.Event) -> ASGIApp:
     return streaming(work)
 
 
-async def test_a_generator_that_goes_on_as_its_client_leaves_is_closed() -> None:
-    """The disconnect, and the generator's next chunk, come in one turn that is long already."""
+async def test_a_generator_that_yields_as_its_client_leaves_is_closed() -> None:
+    """A generator is closed if its next chunk comes in the same loop iteration as the disconnect,
+    and that iteration is already too long."""
     closed, go = anyio.Event(), anyio.Event()
 
     async def agent() -> AsyncIterator[bytes]:

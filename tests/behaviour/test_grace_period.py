@@ -1,4 +1,4 @@
-"""How the app is told: at once, or when it has had its time to wind up by itself (F5, F6)."""
+"""When the app learns of a disconnect: at once, or after its grace period (F5, F6)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ GRACE = 4.0
 
 
 class App:
-    """An app that waits for something that never comes, with or without an eye on `receive`.
+    """An app that waits for something that never comes, and may wait in `receive` meanwhile.
 
-    The times are those at which things befell it, in seconds since the client left.
+    It records when its token was cancelled, when it saw the disconnect, and when it was cancelled
+    itself, in seconds since the client left.
     """
 
     def __init__(
@@ -93,7 +94,8 @@ async def leave(app: App, talk: Conversation, after: float = 150) -> None:
 
 
 async def test_an_app_that_never_asked_sees_the_disconnect_at_once() -> None:
-    """As without the middleware: and it is not cancelled, it may want to go on. Pitfall 14."""
+    """An app that never asked for its token sees the disconnect at once and is not cancelled, as
+    without the middleware. Pitfall 14."""
     app = App(listens=True)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk)
@@ -101,7 +103,8 @@ async def test_an_app_that_never_asked_sees_the_disconnect_at_once() -> None:
 
 
 async def test_an_app_that_neither_asks_nor_listens_nor_sends_is_left_alone() -> None:
-    """As without the middleware: nobody can tell it, and nobody forces it."""
+    """An app that neither asks for its token, nor waits in `receive`, nor sends, is not cancelled,
+    as without the middleware."""
     app = App()
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk)
@@ -110,7 +113,8 @@ async def test_an_app_that_neither_asks_nor_listens_nor_sends_is_left_alone() ->
 
 
 async def test_an_app_that_asked_sees_the_disconnect_after_the_grace_period() -> None:
-    """Until then it may wind up by itself: its token is cancelled at once."""
+    """The token of an app that asked for it is cancelled at once. The app sees `http.disconnect`
+    after the grace period, in which it may clean up."""
     app = App(asks=True, listens=True, streams=False)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk)
@@ -118,7 +122,8 @@ async def test_an_app_that_asked_sees_the_disconnect_after_the_grace_period() ->
 
 
 async def test_an_app_that_still_streams_after_the_grace_period_is_cancelled() -> None:
-    """That is the last means. It leaves no error behind: the server has nothing to say of it."""
+    """An app that still streams after the grace period is cancelled, and the server sees no
+    error."""
     app = App(asks=True)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk, after=GRACE)
@@ -128,7 +133,10 @@ async def test_an_app_that_still_streams_after_the_grace_period_is_cancelled() -
 
 
 async def test_an_app_that_listens_has_a_moment_before_it_is_cancelled() -> None:
-    """A framework cancels its own generator when it sees the disconnect, and does it better."""
+    """An app that waits in `receive` is cancelled a moment after it has seen the disconnect.
+
+    In that moment a framework can cancel its generator, which then ends at its own `await`.
+    """
     app = App(asks=True, listens=True)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk, after=GRACE + 0.0625)
@@ -140,7 +148,8 @@ async def test_an_app_that_listens_has_a_moment_before_it_is_cancelled() -> None
 
 
 async def test_starlette_cancels_its_generator_after_the_grace_period() -> None:
-    """The generator that has asked, and does nothing of itself, ends at its own `await`."""
+    """Starlette cancels a generator that asked for its token and ignores it after the grace period,
+    at the generator's own `await`."""
     seen: list[str] = []
 
     async def generate() -> Any:
@@ -165,11 +174,11 @@ async def test_starlette_cancels_its_generator_after_the_grace_period() -> None:
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
 @pytest.mark.parametrize("cause", [FAILED, STALLED], ids=str)
 @pytest.mark.parametrize("first", [False, True], ids=["", "before-the-start"])
-async def test_what_the_server_never_says_reaches_receive_as_well(
+async def test_a_failed_write_reaches_receive_as_a_disconnect(
     first: bool, cause: Cause, asks: bool
 ) -> None:
-    """A failed or a stalled write is told there as a disconnect, though the server says nothing;
-    also to a call that was there before the response."""
+    """`receive` returns `http.disconnect` after a failed or a stalled write, also if the server's
+    `receive` does not, and also to a call that began before the response."""
     app = App(asks=asks, listens=not first, listens_first=first)
 
     async def provoke(index: int, message: Any) -> None:
@@ -183,8 +192,9 @@ async def test_what_the_server_never_says_reaches_receive_as_well(
     assert app.saw_disconnect == (GRACE if asks else 0)
 
 
-async def test_a_grace_period_of_nothing_forces_at_once() -> None:
-    """`grace_period=0` is for apps that have nothing to wind up."""
+async def test_without_a_grace_period_the_app_is_cancelled_at_once() -> None:
+    """With `grace_period=0` an app is cancelled at once. It is for apps that have nothing to clean
+    up."""
     app = App(asks=True)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=0)) as talk:
         await leave(app, talk, after=0)
@@ -193,8 +203,8 @@ async def test_a_grace_period_of_nothing_forces_at_once() -> None:
     assert talk.error is None
 
 
-async def test_an_app_that_winds_up_in_time_is_not_forced() -> None:
-    """What it does after the cancellation of its token is its own, until it returns.
+async def test_an_app_that_cleans_up_in_time_is_not_cancelled() -> None:
+    """An app that returns within the grace period is not interrupted while it cleans up.
     Pitfalls 21 and 30."""
     done: list[float] = []
 
@@ -214,44 +224,46 @@ async def test_an_app_that_winds_up_in_time_is_not_forced() -> None:
     assert talk.error is None
 
 
-async def test_the_grace_period_begins_with_the_cancellation_of_the_token() -> None:
-    """An app that asks late, after the client has left, has lost that time."""
-    told: list[tuple[float, bool]] = []
+async def test_a_token_asked_for_after_the_disconnect_is_cancelled() -> None:
+    """A token that is asked for after the client has left is cancelled already."""
+    asked: list[tuple[float, bool]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await advance(3)
-        told.append((anyio.current_time() - left_at, current_token().cancelled))
+        asked.append((anyio.current_time() - left_at, current_token().cancelled))
 
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await advance(1)
         left_at = anyio.current_time()
         talk.leave()
         await talk.ended()
-    assert told == [(2, True)]
+    assert asked == [(2, True)]
 
 
 # Before the response has started.
 
 
 async def test_leaving_before_the_first_token_cancels() -> None:
-    """The wait for the first token is the longest: the app is told during it. Pitfall 10."""
-    told: list[float] = []
+    """A client that leaves before the response starts cancels the token at once. The wait for the
+    model's first token is the longest. Pitfall 10."""
+    cancelled_after: list[float] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await current_token().wait_async()
-        told.append(anyio.current_time() - left_at)
+        cancelled_after.append(anyio.current_time() - left_at)
 
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await advance(1)
         left_at = anyio.current_time()
         talk.leave()
         await talk.ended()
-    assert told == [0]
+    assert cancelled_after == [0]
 
 
-async def test_a_response_that_starts_to_stream_after_the_client_has_left_is_refused() -> None:
-    """Its first `send` raises; an app that goes on regardless is cancelled after its grace."""
+async def test_a_response_that_starts_to_stream_after_the_client_has_left_is_rejected() -> None:
+    """`send` raises if a response starts to stream after its client has left. If the app goes on,
+    it is cancelled after the grace period."""
     cancelled: list[float] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -278,7 +290,8 @@ async def test_a_response_that_starts_to_stream_after_the_client_has_left_is_ref
 
 
 async def test_a_response_that_does_not_stream_is_signalled_and_never_forced() -> None:
-    """Its handler may save what it has; what it sends passes, as without the middleware."""
+    """A handler that does not stream has its token cancelled, and is not cancelled itself. What it
+    sends passes, as without the middleware."""
     app = App(asks=True, streams=False)
     async with Conversation(SSEBatchingMiddleware(app, grace_period=GRACE)) as talk:
         await leave(app, talk)
@@ -289,7 +302,8 @@ async def test_a_response_that_does_not_stream_is_signalled_and_never_forced() -
 async def test_a_response_that_has_begun_and_does_not_stream_is_signalled_and_never_forced() -> (
     None
 ):
-    """A long download is none of our business, but the token of its request works."""
+    """A response that has begun and does not stream, a long download for example, is not cancelled
+    either. Its token is."""
     seen: list[CancelReason | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -309,9 +323,10 @@ async def test_a_response_that_has_begun_and_does_not_stream_is_signalled_and_ne
     assert talk.error is None
 
 
-async def test_an_app_that_never_asked_and_streams_late_learns_of_it_by_its_second_send() -> None:
-    """The watch begins with the response, and finds that the client has left long before."""
-    refused: list[bool] = []
+async def test_an_app_without_a_token_that_streams_late_is_rejected_by_its_second_send() -> None:
+    """An app that never asked for its token and starts to stream after its client has left is
+    rejected by its second `send`. The middleware watches for the disconnect from the start on."""
+    rejected: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await advance(2)
@@ -319,12 +334,12 @@ async def test_an_app_that_never_asked_and_streams_late_learns_of_it_by_its_seco
             try:
                 await send(message)
             except ClientDisconnected:
-                refused.append(True)
+                rejected.append(True)
             await anyio.wait_all_tasks_blocked()
 
     async with Conversation(SSEBatchingMiddleware(app)) as talk:
         await advance(1)
         talk.leave()
         await talk.ended()
-    assert refused
+    assert rejected
     assert talk.error is None

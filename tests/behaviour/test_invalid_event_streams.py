@@ -1,4 +1,4 @@
-"""A body that is no valid event stream passes byte for byte: it is not ours to judge."""
+"""A body that is no valid event stream passes byte for byte."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ BODIES: dict[str, list[bytes]] = {
 @pytest.mark.parametrize("keepalive_interval", [None, 60], ids=["", "keepalive"])
 @pytest.mark.parametrize("pause", [0, 0.02, 0.06])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_what_is_no_event_stream_passes_byte_for_byte(
+async def test_an_invalid_event_stream_passes_byte_for_byte(
     body: list[bytes], pause: float, keepalive_interval: float | None
 ) -> None:
-    """Nothing waits for the end of an event, and nothing is decoded. Pitfall 42."""
+    """All bytes of an invalid event stream are delivered. The middleware neither waits for the end
+    of an event nor decodes any bytes. Pitfall 42."""
     steps = [step for part in body[:100] for step in (part, pause)]
     app = SSEBatchingMiddleware(emitting(*steps), keepalive_interval=keepalive_interval)
     talk = await converse(app)

@@ -1,4 +1,4 @@
-"""Comment lines that keep a quiet connection open, and change no event."""
+"""Keep-alive comments keep a quiet connection open, and change no event."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ COMMENT = b":\n"
 EVENT = b"data: 1\n\n"
 
 
-async def test_a_quiet_stream_stays_quiet_unless_asked() -> None:
-    """Without the option nothing is added, however long it takes."""
+async def test_no_comments_are_sent_by_default() -> None:
+    """Without `keepalive_interval` no comment is added, however long a stream is quiet."""
     talk = await converse(SSEBatchingMiddleware(emitting(EVENT, 9.0, EVENT)))
     assert talk.body == EVENT * 2
 
 
 async def test_comments_begin_before_the_first_event() -> None:
-    """The wait for the first token is when proxies lose their patience. Pitfall 17."""
+    """Comments are sent before the first event, too. Proxies close connections that are quiet while
+    the app waits for its model's first token. Pitfall 17."""
     app = SSEBatchingMiddleware(emitting(3.5, EVENT, 1.0), keepalive_interval=1)
     assert times(await converse(app)) == [(1, COMMENT), (2, COMMENT), (3, COMMENT), (3.5, EVENT)]
 
 
 async def test_a_comment_comes_when_nothing_was_sent_for_the_interval() -> None:
-    """The interval counts from the end of the last write. Pitfall 17."""
+    """A comment is sent when `keepalive_interval` has passed since the end of the last write.
+    Pitfall 17."""
     app = SSEBatchingMiddleware(
         emitting(EVENT, 0.75, EVENT, 0.75, EVENT, 1.5, EVENT, 0.5), keepalive_interval=1
     )
@@ -48,7 +50,7 @@ async def test_a_comment_comes_when_nothing_was_sent_for_the_interval() -> None:
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
 async def test_comments_come_between_events_only(newline: bytes) -> None:
-    """Wherever the app pauses in an event, nothing is put there. Pitfall 46."""
+    """No comment is written into an event, wherever in the event the app pauses. Pitfall 46."""
     event = newline.join([b"event: x", b"id: 7", b"data: 1", b"data: 2", b"", b""])
     for position in range(1, len(event)):
         app = emitting(event[:position], 2.5, event[position:], 1.5)
@@ -58,8 +60,8 @@ async def test_comments_come_between_events_only(newline: bytes) -> None:
         assert talk.body == event + COMMENT
 
 
-async def test_a_stream_whose_lines_end_in_cr_is_left_alone() -> None:
-    """Its last CR may be half of a CRLF: only the next byte would tell. Pitfall 42."""
+async def test_a_stream_whose_lines_end_in_cr_gets_no_comments() -> None:
+    """No comment follows a CR, which may be the first half of a CRLF. Pitfall 42."""
     stream = b"data: 1\r\r"
     app = emitting(stream, 2.5, stream, 2.5)
     talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
@@ -67,7 +69,7 @@ async def test_a_stream_whose_lines_end_in_cr_is_left_alone() -> None:
 
 
 async def test_no_comment_goes_to_a_client_that_does_not_read() -> None:
-    """Behind a write that is under way there is nothing to be kept open. Pitfall 46."""
+    """No comment is queued behind a write in flight. Pitfall 46."""
 
     async def work(emit: Emit) -> None:
         await emit(EVENT)
@@ -85,17 +87,19 @@ async def test_no_comment_goes_to_a_client_that_does_not_read() -> None:
 
 
 async def test_no_comment_comes_between_a_chunk_and_its_write() -> None:
-    """A batch that waits keeps the connection open when it goes. Pitfall 46."""
+    """No comment is sent while a batch waits, whose write will keep the connection open.
+    Pitfall 46."""
     app = emitting(EVENT, 0.75, EVENT, 0.5, EVENT, 2.0)  # the second event is due at 1.5
     talk = await converse(SSEBatchingMiddleware(app, max_delay=2, keepalive_interval=1))
     assert times(talk) == [(0, EVENT), (1.5, EVENT * 2), (2.5, COMMENT)]
 
 
 @pytest.mark.parametrize("early", [True, False])
-async def test_a_comment_that_is_due_just_as_half_an_event_comes_is_not_put_into_it(
+async def test_a_comment_due_as_half_an_event_comes_is_not_written_into_it(
     early: bool,
 ) -> None:
-    """Whichever of the two the event loop gets to first."""
+    """A comment that is due when half an event comes is not written into it, whichever of the two
+    comes first in the event loop."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def agent() -> None:
@@ -105,7 +109,7 @@ async def test_a_comment_that_is_due_just_as_half_an_event_comes_is_not_put_into
             await send(chunk(b"lf\n\n"))
 
         async with anyio.create_task_group() as tasks:
-            if early:  # its timer is set before the one of the comment
+            if early:  # the timer of the agent is set before that of the comment
                 tasks.start_soon(agent)
                 await anyio.wait_all_tasks_blocked()
             await send(start())
@@ -126,10 +130,10 @@ async def test_a_comment_that_is_due_just_as_half_an_event_comes_is_not_put_into
     ],
     ids=["encoded", "length", "another-type"],
 )
-async def test_comments_go_only_where_they_are_comments(
+async def test_comments_are_added_to_plain_event_streams_only(
     content_type: bytes, header: tuple[bytes, bytes]
 ) -> None:
-    """Not among compressed bytes, not past a promised length, not in another format."""
+    """No comment is added to compressed bytes, beyond a `Content-Length`, or in another format."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(content_type, header))
@@ -152,8 +156,9 @@ async def test_comments_go_only_where_they_are_comments(
     ],
     ids=["marked", "zerocopysend"],
 )
-async def test_after_bytes_that_nobody_looked_at_no_comment_comes(unusual: Message) -> None:
-    """A message that passes untouched may have begun an event."""
+async def test_no_comment_follows_bytes_that_were_not_inspected(unusual: Message) -> None:
+    """No comment follows a message that passes unchanged, because the message may end within an
+    event."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -169,7 +174,7 @@ async def test_after_bytes_that_nobody_looked_at_no_comment_comes(unusual: Messa
 
 
 async def test_no_comment_follows_the_end_of_the_response() -> None:
-    """The work that an app does after its response is not the client's business."""
+    """No comment is sent after the last message, however long the app goes on."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -182,10 +187,10 @@ async def test_no_comment_follows_the_end_of_the_response() -> None:
     assert talk.error is None
 
 
-async def test_a_comment_finds_out_that_the_client_is_gone() -> None:
-    """Its write fails, or stalls, as any other: the app that waits for its agent is told.
+async def test_a_failed_comment_cancels_the_token() -> None:
+    """The token is cancelled when the write of a comment fails, also while the app sends nothing.
     Pitfall 53."""
-    told: list[tuple[float, CancelReason | None]] = []
+    cancelled: list[tuple[float, CancelReason | None]] = []
 
     async def work(emit: Emit) -> None:
         token = current_token()
@@ -194,16 +199,16 @@ async def test_a_comment_finds_out_that_the_client_is_gone() -> None:
         await talk.until(lambda: talk.bodies)
         talk.fail_writes(BrokenPipeError())
         await token.wait_async()
-        told.append((anyio.current_time() - began, token.reason))
+        cancelled.append((anyio.current_time() - began, token.reason))
 
     app = SSEBatchingMiddleware(streaming(work), keepalive_interval=2)
     async with Conversation(app) as talk:
         await talk.ended()
-    assert told == [(2, CancelReason.SEND_FAILED)]
+    assert cancelled == [(2, CancelReason.SEND_FAILED)]
 
 
-async def test_comments_count_as_sent_and_not_as_taken_in() -> None:
-    """The report tells the two apart."""
+async def test_comments_count_as_bytes_sent_only() -> None:
+    """The report counts comments as bytes sent, and not as bytes that came in."""
     reports: list[StreamReport] = []
     app = SSEBatchingMiddleware(emitting(EVENT, 2.5), keepalive_interval=1, on_close=reports.append)
     await converse(app)
@@ -228,7 +233,7 @@ LINES = st.sampled_from(
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes | float]:
-    """An event stream, cut anywhere, with pauses."""
+    """Generate an event stream that is cut anywhere, with pauses."""
     newline = draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
     stream = newline.join([*draw(st.lists(LINES, max_size=20)), b""])
     steps: list[bytes | float] = []
@@ -242,8 +247,8 @@ def streams(draw: st.DrawFn) -> list[bytes | float]:
 @settings(deadline=None, max_examples=60)
 @given(steps=streams())
 async def test_the_events_are_the_same_with_comments(steps: list[bytes | float]) -> None:
-    """However the stream is written, cut and paused: the events are those of the app, and so are
-    the bytes, but for whole comment lines. Pitfall 42."""
+    """Comments change neither the events nor the other bytes of a stream, wherever the app cuts the
+    stream and pauses. Pitfall 42."""
     original = b"".join(step for step in steps if isinstance(step, bytes))
     talk = await converse(SSEBatchingMiddleware(emitting(*steps), keepalive_interval=0.125))
     assert parse(talk.body) == parse(original)

@@ -53,7 +53,7 @@ class Around:
 async def completes(emit: Emit) -> None:
     current_token()
     await emit(b"a")
-    await advance(0.25)
+    await advance(0.03125)
     await emit(b"b")
     await emit(b"c")  # pending, with a timer
 

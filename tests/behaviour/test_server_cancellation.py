@@ -185,7 +185,7 @@ async def test_the_end_of_the_grace_period_does_not_cut_the_cleaning_up_short() 
         SSEBatchingMiddleware(waiting_for_its_agent(Kept()), max_delay=60, grace_period=0.25)
     )
     async with Conversation(server) as talk:
-        await advance(1)
+        await advance(0.375)  # the second event is due at 0.5
         talk.stall()
         server.task.cancel()
         await advance(0.75)

@@ -227,6 +227,27 @@ async def test_a_batch_that_went_early_does_not_keep_another_stream_waiting() ->
     assert times(talks["flushes"])[2:] == [(0.5625, b"2")]
 
 
+async def test_a_young_burst_does_not_wait_behind_an_older_stream() -> None:
+    """A batch that is due earlier than those before it in the queue of its delay goes earlier."""
+
+    async def older(emit: Emit) -> None:
+        for body, pause in ((b"0", 0.1875), (b"1", 0.21875), (b"2", 1.0)):
+            await emit(body)
+            await advance(pause)  # 2 comes at 0.40625, and is due at 0.65625
+
+    async def younger(emit: Emit) -> None:
+        await advance(0.4375)
+        await emit(b"0")
+        await advance(0.03125)
+        await emit(b"1")  # at 0.46875, due at 0.5
+        await advance(1.0)
+
+    talks = await together(older=older, younger=younger)
+
+    assert times(talks["older"]) == [(0, b"0"), (0.375, b"1"), (0.65625, b"2")]
+    assert times(talks["younger"]) == [(0.4375, b"0"), (0.5, b"1")]
+
+
 @pytest.mark.parametrize("changes", [False, True], ids=["stays", "changes"])
 async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes: bool) -> None:
     """Each delay has a line of its own."""

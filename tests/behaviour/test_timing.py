@@ -62,8 +62,7 @@ async def test_delays_double_up_to_the_delay() -> None:
 
 
 async def test_a_silence_begins_a_new_burst() -> None:
-    """The chunk after a quiet `max_delay` goes out at once, and text right behind it hardly
-    waits."""
+    """After a quiet `max_delay` a chunk goes out at once, and delays begin at nothing again."""
     app = emitting(b"a", 0.1875, b"b", 0.25, b"c", 0.03125, b"d", 1.0)
     talk = await converse(SSEBatchingMiddleware(app, max_delay=DELAY))
     assert times(talk) == [(0, b"a"), (0.375, b"b"), (0.4375, b"c"), (0.5, b"d")]
