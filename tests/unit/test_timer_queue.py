@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Callable
 from typing import Final
 
-import anyio
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_batching._loop import current_loop
-from sse_batching._loop._timers import TimerQueue, TimerQueues
-from tests.conftest import VIRTUAL_TIME, loops
-from tests.support.virtual_time import advance
+from sse_batching._loop import TimerQueue
 
 DELAY: Final = 5.0
 
@@ -259,8 +254,12 @@ def test_an_early_waiter_keeps_its_timer_when_the_others_are_discarded() -> None
 def test_an_early_waiter_can_discard_other_waiters() -> None:
     """A waiter that an early one discards is not called, wherever it waits."""
     queue = Queue(a=5, b=6, early=2, later=2)
-    queue.waiters["early"].then = lambda: (queue.discard("a"), queue.discard("later"))
 
+    def discard() -> None:
+        queue.discard("a")
+        queue.discard("later")
+
+    queue.waiters["early"].then = discard
     queue.expire_all()
 
     assert queue.calls == [("early", 2), ("b", 6)]
@@ -338,70 +337,3 @@ def test_no_deadline_is_lost_or_moved(steps: list[tuple[str, str, int]]) -> None
 
     assert sorted(queue.calls) == sorted(expected)
     assert waiting == {}
-
-
-# The queues of an event loop.
-
-
-def test_streams_of_the_same_delay_share_a_queue() -> None:
-    """Each delay has its own queue: only equal delays expire in the order in which they are added."""
-    queues = TimerQueues(FakeLoop().call_at, FakeLoop().time)
-    one = queues(0.05)
-
-    assert queues(0.05) is one
-    assert queues(0.1) is not one
-
-
-def test_a_queue_that_no_stream_uses_is_forgotten() -> None:
-    """Unused queues do not accumulate, although each stream may have a delay of its own."""
-    queues = TimerQueues(FakeLoop().call_at, FakeLoop().time)
-    kept = queues(0.05)
-    for n in range(100):
-        queues(n + 1.0)
-    gc.collect()
-
-    assert list(queues.by_delay) == [0.05]
-    assert queues(0.05) is kept
-
-
-@pytest.mark.anyio
-@loops(VIRTUAL_TIME)
-async def test_the_queues_of_a_loop_use_its_clock() -> None:
-    """Each event loop has its own queues, served by its own timers."""
-    here = current_loop()
-    began, calls, called = here.time(), list[float](), anyio.Event()
-
-    class Waiting:
-        def on_timer(self) -> None:
-            calls.append(here.time() - began)
-            called.set()
-
-    here.timer_queues(DELAY).add(Waiting(), began + DELAY)
-    await advance(DELAY - 1)
-    assert not called.is_set()
-    await advance(2)
-
-    assert calls == [pytest.approx(DELAY)]
-
-
-@pytest.mark.anyio
-@loops(VIRTUAL_TIME)
-async def test_an_early_deadline_of_a_loop_is_kept_and_can_be_discarded() -> None:
-    """The timer of an early deadline is a timer of the event loop, on trio a task."""
-    here = current_loop()
-    began, calls = here.time(), list[tuple[str, float]]()
-
-    class Waiting:
-        def __init__(self, name: str, deadline: float) -> None:
-            self.name = name
-            queue.add(self, began + deadline)
-
-        def on_timer(self) -> None:
-            calls.append((self.name, here.time() - began))
-
-    queue = here.timer_queues(DELAY)
-    waiting = [Waiting("a", DELAY), Waiting("early", 1), Waiting("discarded", 2)]
-    queue.discard(waiting[-1])
-    await advance(DELAY + 1)
-
-    assert calls == [("early", pytest.approx(1)), ("a", pytest.approx(DELAY))]
