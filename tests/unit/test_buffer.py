@@ -92,7 +92,7 @@ def test_both_paths_lead_to_the_same_batches(chunks: list[tuple[bytes, int, bool
 
 
 class Buffering(RuleBasedStateMachine):
-    """What a writer and its producers do with a buffer, in any order, beside a list of the chunks."""
+    """What a writer and its producers do with a buffer, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
