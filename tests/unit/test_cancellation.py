@@ -1,4 +1,4 @@
-"""The token by itself, without a middleware: cancelled once, for one reason, in any thread."""
+"""`CancellationToken` without a middleware: cancelled once, for one reason, from any thread."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_a_new_token_is_not_cancelled() -> None:
     assert (token.cancelled, token.reason, token.message, token.error) == (False, None, None, None)
 
 
-def test_cancel_says_why() -> None:
-    """The reason, the message and the error of `cancel` can be read from the token."""
+def test_the_token_tells_why_it_was_cancelled() -> None:
+    """The token has the reason, the message and the error that `cancel` was given."""
     token, error = CancellationToken(), ConnectionResetError("gone")
 
     assert token.cancel(CancelReason.SEND_FAILED, "SSE client disconnected", error) is True
@@ -29,7 +29,7 @@ def test_cancel_says_why() -> None:
 
 
 def test_cancel_without_a_reason_was_requested() -> None:
-    """A bare `cancel()` counts as somebody's request."""
+    """The reason of a bare `cancel()` is `REQUESTED`."""
     token = CancellationToken()
 
     token.cancel()
@@ -38,7 +38,7 @@ def test_cancel_without_a_reason_was_requested() -> None:
 
 
 def test_a_later_cancel_changes_nothing() -> None:
-    """The first cancellation counts: later ones return False and leave reason and message alone."""
+    """A later `cancel` returns False, and changes neither the reason nor the message."""
     token = CancellationToken()
     token.cancel(CancelReason.CLIENT_DISCONNECTED, "first")
 
@@ -48,7 +48,7 @@ def test_a_later_cancel_changes_nothing() -> None:
 
 
 def test_a_reason_may_be_given_by_its_value() -> None:
-    """A reason that came as a string, from a request say, becomes the enum member."""
+    """A reason that came as a string, for example in a request, becomes the enum member."""
     token = CancellationToken()
 
     token.cancel(CancelReason("deadline"))
@@ -56,8 +56,8 @@ def test_a_reason_may_be_given_by_its_value() -> None:
     assert token.reason is CancelReason.DEADLINE
 
 
-def test_an_unknown_reason_is_refused_and_cancels_nothing() -> None:
-    """A reason that is none raises `ValueError`, and the token can still be cancelled."""
+def test_an_unknown_reason_is_rejected_and_cancels_nothing() -> None:
+    """An unknown reason raises `ValueError`, and the token can still be cancelled."""
     token = CancellationToken()
 
     with pytest.raises(ValueError, match="bored"):
@@ -66,8 +66,8 @@ def test_an_unknown_reason_is_refused_and_cancels_nothing() -> None:
     assert token.cancel()
 
 
-def test_of_many_threads_exactly_one_cancels() -> None:
-    """Of threads that cancel at once one gets True, and the token tells of that one only."""
+def test_exactly_one_of_many_threads_cancels() -> None:
+    """One of many simultaneous calls of `cancel` returns True, and the token has its message."""
     for _ in range(20):
         token, called = CancellationToken(), list[str]()
         token.register(called.append, "called")
@@ -82,8 +82,8 @@ def test_of_many_threads_exactly_one_cancels() -> None:
         assert called == ["called"]
 
 
-def test_whoever_sees_the_flag_finds_the_reason_too() -> None:
-    """At the very moment at which `cancelled` turns true the other fields have been set."""
+def test_the_reason_is_set_before_the_flag() -> None:
+    """A thread that sees `cancelled` also finds the reason, the message and the error."""
     seen: list[object] = []
 
     class Watched(CancellationToken):
@@ -98,8 +98,8 @@ def test_whoever_sees_the_flag_finds_the_reason_too() -> None:
     assert seen == [(CancelReason.SEND_FAILED, "why", error)]
 
 
-def test_the_repr_says_whether_and_why() -> None:
-    """A token in a log line shows its state."""
+def test_the_repr_shows_the_state() -> None:
+    """A token in a log line shows whether it is cancelled, and why."""
     token = CancellationToken()
     assert repr(token) == "<CancellationToken not cancelled>"
 
@@ -111,13 +111,13 @@ def test_the_repr_says_whether_and_why() -> None:
 # raise_if_cancelled
 
 
-def test_raise_if_cancelled_lets_the_work_go_on() -> None:
-    """While the token is not cancelled the check does nothing."""
+def test_raise_if_cancelled_does_nothing_before_the_cancellation() -> None:
+    """The work goes on while the token is not cancelled."""
     CancellationToken().raise_if_cancelled()
 
 
-def test_raise_if_cancelled_tells_the_message_and_the_reason() -> None:
-    """The exception carries what `cancel` was told, and is one of the package's own."""
+def test_raise_if_cancelled_raises_the_message_and_the_reason() -> None:
+    """The exception has the message and the reason of `cancel`, and is an `SSEBatchingError`."""
     token = CancellationToken()
     token.cancel(CancelReason.CLIENT_DISCONNECTED, "SSE client disconnected")
 
@@ -129,7 +129,7 @@ def test_raise_if_cancelled_tells_the_message_and_the_reason() -> None:
 
 
 def test_raise_if_cancelled_is_chained_from_the_error() -> None:
-    """What the failing write raised is the cause of what the work gets to see."""
+    """The error of the failed write is the `__cause__` of the exception."""
     token, error = CancellationToken(), ConnectionResetError("gone")
     token.cancel(CancelReason.SEND_FAILED, "SSE client disconnected", error)
 
@@ -139,7 +139,7 @@ def test_raise_if_cancelled_is_chained_from_the_error() -> None:
 
 
 def test_without_a_message_the_reason_is_the_message() -> None:
-    """A cancellation that nobody explained is not an exception without words."""
+    """The exception of a cancellation without a message has the reason as its message."""
     token = CancellationToken()
     token.cancel(CancelReason.DEADLINE)
 

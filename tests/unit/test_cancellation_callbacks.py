@@ -1,4 +1,4 @@
-"""Callbacks of the token: each called once, in order, whatever others do or raise."""
+"""Callbacks of a token: each is called once, in order, whatever the others do or raise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.threads import PATIENCE, eager_switching, running, together
 
 
 class Agent:
-    """Something with a method to call."""
+    """An agent with a method that a callback can call."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -26,7 +26,7 @@ class Agent:
         self.heard.append(message)
 
 
-def raising(error: type[BaseException]) -> Callable[[], None]:
+def callback_that_raises(error: type[BaseException]) -> Callable[[], None]:
     def fail() -> None:
         raise error
 
@@ -34,7 +34,7 @@ def raising(error: type[BaseException]) -> Callable[[], None]:
 
 
 def test_cancel_calls_back_with_the_arguments() -> None:
-    """A callback gets the arguments it was registered with, by position and by name."""
+    """A callback gets the arguments with which it was registered, by position and by name."""
     token, agent = CancellationToken(), Agent()
     token.register(agent.interrupt, "SSE client disconnected")
     token.register(agent.interrupt, message="by name")
@@ -46,7 +46,7 @@ def test_cancel_calls_back_with_the_arguments() -> None:
 
 
 def test_callbacks_run_in_the_order_of_their_registration() -> None:
-    """Whoever registered first is called first."""
+    """The callback that was registered first is called first."""
     token, order = CancellationToken(), list[int]()
     for n in range(100):
         token.register(order.append, n)
@@ -57,7 +57,7 @@ def test_callbacks_run_in_the_order_of_their_registration() -> None:
 
 
 def test_callbacks_have_run_when_cancel_returns() -> None:
-    """`cancel` is synchronous: a callback runs in the thread that cancels, before it returns."""
+    """A callback runs in the thread that calls `cancel`, before `cancel` returns."""
     token, threads = CancellationToken(), list[int]()
     token.register(lambda: threads.append(threading.get_ident()))
 
@@ -66,8 +66,8 @@ def test_callbacks_have_run_when_cancel_returns() -> None:
     assert threads == [threading.get_ident()]
 
 
-def test_a_callback_is_called_once_however_often_it_is_cancelled() -> None:
-    """Cancelling again calls nobody again."""
+def test_a_callback_is_called_once_however_often_the_token_is_cancelled() -> None:
+    """A second `cancel` calls no callback."""
     token, agent = CancellationToken(), Agent()
     token.register(agent.interrupt)
 
@@ -78,7 +78,7 @@ def test_a_callback_is_called_once_however_often_it_is_cancelled() -> None:
 
 
 def test_one_callback_registered_twice_is_called_twice() -> None:
-    """Registrations are told apart, not callbacks: two agents' users may share a function."""
+    """Each registration counts, because two parts of an app may register the same function."""
     token, agent = CancellationToken(), Agent()
     first = token.register(agent.interrupt, "once")
     token.register(agent.interrupt, "once")
@@ -90,7 +90,7 @@ def test_one_callback_registered_twice_is_called_twice() -> None:
 
 
 def test_a_callback_for_a_cancelled_token_is_called_at_once() -> None:
-    """Registering too late is no different from registering in time."""
+    """`register` on a cancelled token calls the callback before it returns."""
     token, agent = CancellationToken(), Agent()
     token.cancel()
 
@@ -101,7 +101,7 @@ def test_a_callback_for_a_cancelled_token_is_called_at_once() -> None:
 
 
 def test_a_callback_sees_the_token_cancelled() -> None:
-    """From within a callback the token tells that it is cancelled, and why."""
+    """The token shows in a callback that it is cancelled, and why."""
     token, seen = CancellationToken(), list[object]()
     token.register(lambda: seen.append((token.cancelled, token.reason, token.message)))
 
@@ -110,8 +110,8 @@ def test_a_callback_sees_the_token_cancelled() -> None:
     assert seen == [(True, CancelReason.DEADLINE, "too slow")]
 
 
-def test_unregister_takes_the_callback_back() -> None:
-    """An unregistered callback is not called, and only the first `unregister` returns True."""
+def test_an_unregistered_callback_is_not_called() -> None:
+    """Only the first `unregister` returns True: the one that removed the callback."""
     token, agent = CancellationToken(), Agent()
     registration = token.register(agent.interrupt)
 
@@ -122,7 +122,7 @@ def test_unregister_takes_the_callback_back() -> None:
 
 
 def test_a_registration_lasts_as_long_as_its_with_block() -> None:
-    """As a context manager a registration is in force inside the block, and not after it."""
+    """A registration that is used as a context manager ends with the block."""
     inside, after, agent = CancellationToken(), CancellationToken(), Agent()
 
     with inside.register(agent.interrupt, "inside"), after.register(agent.interrupt, "after"):
@@ -133,7 +133,7 @@ def test_a_registration_lasts_as_long_as_its_with_block() -> None:
 
 
 def test_a_registration_ends_with_a_block_that_raises() -> None:
-    """An exception leaves no callback behind, and is not swallowed."""
+    """An exception in the block leaves no callback behind, and is not swallowed."""
     token, agent = CancellationToken(), Agent()
 
     with pytest.raises(KeyError), token.register(agent.interrupt):
@@ -143,8 +143,8 @@ def test_a_registration_ends_with_a_block_that_raises() -> None:
     assert agent.heard == []
 
 
-def test_a_token_forgets_what_was_unregistered_or_called() -> None:
-    """A token that lives long keeps nobody alive whom it no longer has to call. Pitfall 31."""
+def test_a_token_forgets_callbacks_that_were_unregistered_or_called() -> None:
+    """A token that lives long keeps no object alive for a callback that is over. Pitfall 31."""
     unregistered, called = CancellationToken(), CancellationToken()
     first, second = Agent(), Agent()
     with unregistered.register(first.interrupt):
@@ -159,7 +159,7 @@ def test_a_token_forgets_what_was_unregistered_or_called() -> None:
 
 
 def test_a_failing_callback_is_logged_and_the_others_run(caplog: pytest.LogCaptureFixture) -> None:
-    """One callback's exception does not reach `cancel`, nor keep the next from being called.
+    """An exception of one callback neither reaches `cancel` nor prevents the next callback.
     Pitfall 28."""
     token, agent = CancellationToken(), Agent()
     token.register(agent.interrupt, "before")
@@ -173,8 +173,10 @@ def test_a_failing_callback_is_logged_and_the_others_run(caplog: pytest.LogCaptu
     assert "not a number" in str(record.exc_info and record.exc_info[1])
 
 
-def test_a_failing_callback_registered_too_late_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """`register` on a cancelled token does not raise what the callback raises."""
+def test_a_failing_callback_of_a_cancelled_token_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`register` on a cancelled token does not raise the exception of the callback."""
     token = CancellationToken()
     token.cancel()
 
@@ -186,9 +188,9 @@ def test_a_failing_callback_registered_too_late_is_logged(caplog: pytest.LogCapt
 def test_a_callback_that_raises_a_cancellation_is_logged_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A `CancelledError` out of a callback, of a future that it looked at say, cancels nobody."""
+    """A `CancelledError` of a callback, for example of a future that it reads, cancels no task."""
     token, agent = CancellationToken(), Agent()
-    token.register(raising(asyncio.CancelledError))
+    token.register(callback_that_raises(asyncio.CancelledError))
     token.register(agent.interrupt, "after")
 
     assert token.cancel() is True
@@ -197,17 +199,17 @@ def test_a_callback_that_raises_a_cancellation_is_logged_too(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_exit_goes_on_when_all_callbacks_have_run(error: type[BaseException]) -> None:
-    """What ends the program is neither swallowed nor does it lose the callbacks after it."""
+def test_an_exit_is_raised_when_all_callbacks_have_run(error: type[BaseException]) -> None:
+    """An exception that ends the program is not swallowed, and the callbacks after it still run."""
     token, agent = CancellationToken(), Agent()
-    token.register(raising(error))
+    token.register(callback_that_raises(error))
     token.register(agent.interrupt, "after")
 
     with pytest.raises(error):
         token.cancel()
     assert agent.heard == ["after"]
     with pytest.raises(error):
-        token.register(raising(error))
+        token.register(callback_that_raises(error))
 
 
 async def interrupt_later() -> None:
@@ -215,23 +217,23 @@ async def interrupt_later() -> None:
 
 
 @pytest.mark.parametrize("callback", [interrupt_later, functools.partial(interrupt_later)])
-def test_a_coroutine_function_is_refused(callback: Callable[..., Any]) -> None:
-    """A callback that nobody would await is an error where it is registered, not a silent no-op."""
+def test_a_coroutine_function_is_rejected(callback: Callable[..., Any]) -> None:
+    """`register` raises for a callback that nobody would await, instead of ignoring it later."""
     with pytest.raises(TypeError, match="interrupt_later"):
         CancellationToken().register(callback)
 
 
-def test_what_cannot_be_called_is_refused() -> None:
-    """`register` names what it was given in place of a callback."""
+def test_an_object_that_cannot_be_called_is_rejected() -> None:
+    """The error of `register` shows the object."""
     with pytest.raises(TypeError, match="'interrupt'"):
         CancellationToken().register("interrupt")  # type: ignore[arg-type]
 
 
-# From within callbacks.
+# Calls inside callbacks.
 
 
 def test_a_callback_may_cancel_again() -> None:
-    """A callback that cancels its own token gets False, and nobody is called twice."""
+    """A callback that cancels its own token gets False, and no callback is called twice."""
     token, results, agent = CancellationToken(), list[bool](), Agent()
     token.register(lambda: results.append(token.cancel(CancelReason.DEADLINE)))
     token.register(agent.interrupt)
@@ -242,7 +244,8 @@ def test_a_callback_may_cancel_again() -> None:
 
 
 def test_a_callback_may_register_another() -> None:
-    """What a callback registers is called, at once: the token is cancelled by then. Pitfall 63."""
+    """A callback that is registered inside a callback is called at once, since the token is already
+    cancelled. Pitfall 63."""
     token, agent = CancellationToken(), Agent()
     token.register(lambda: token.register(agent.interrupt, "nested"))
 
@@ -251,8 +254,8 @@ def test_a_callback_may_register_another() -> None:
     assert agent.heard == ["nested"]
 
 
-def test_a_callback_may_take_back_another() -> None:
-    """A callback can unregister one that comes after it; for itself it is too late. Pitfall 63."""
+def test_a_callback_may_unregister_another() -> None:
+    """A callback can unregister a later callback, but no longer itself. Pitfall 63."""
     token, results, agent = CancellationToken(), list[bool](), Agent()
     first = token.register(lambda: results.extend([first.unregister(), second.unregister()]))
     second = token.register(agent.interrupt)
@@ -262,8 +265,8 @@ def test_a_callback_may_take_back_another() -> None:
     assert (results, agent.heard) == ([False, True], [])
 
 
-def test_a_slow_callback_holds_up_nobody_else() -> None:
-    """While a callback runs, other threads can look, wait, register, unregister and cancel."""
+def test_a_slow_callback_blocks_no_other_thread() -> None:
+    """While a callback runs, other threads can read, wait, register, unregister and cancel."""
     token, agent = CancellationToken(), Agent()
     entered, release = threading.Event(), threading.Event()
 
@@ -284,8 +287,8 @@ def test_a_slow_callback_holds_up_nobody_else() -> None:
     assert agent.heard == ["meanwhile"]
 
 
-def test_register_racing_cancel_calls_every_callback_exactly_once() -> None:
-    """No callback falls between the registration and a cancellation in another thread."""
+def test_register_beside_cancel_calls_every_callback_exactly_once() -> None:
+    """No callback is lost if another thread cancels during the registration."""
 
     def register(token: CancellationToken, calls: list[tuple[int, int]], thread: int) -> None:
         for n in range(50):
@@ -301,8 +304,8 @@ def test_register_racing_cancel_calls_every_callback_exactly_once() -> None:
         assert sorted(calls) == [(thread, n) for thread in range(4) for n in range(50)]
 
 
-def test_unregister_racing_cancel_tells_the_truth() -> None:
-    """`unregister` returns True for exactly those callbacks that are never called."""
+def test_unregister_beside_cancel_returns_true_for_callbacks_never_called() -> None:
+    """A callback is never called if, and only if, its `unregister` returns True."""
 
     def unregister(registrations: list[Registration]) -> set[int]:
         return {n for n, registration in enumerate(registrations) if registration.unregister()}
@@ -312,7 +315,7 @@ def test_unregister_racing_cancel_tells_the_truth() -> None:
         registrations = [token.register(called.add, n) for n in range(100)]
 
         with eager_switching(), running(token.cancel):
-            taken_back = unregister(registrations)
+            unregistered = unregister(registrations)
 
-        assert called | taken_back == set(range(100))
-        assert not called & taken_back
+        assert called | unregistered == set(range(100))
+        assert not called & unregistered

@@ -1,7 +1,7 @@
-"""Signal handlers run between any two steps of the main thread, and may cancel a token too.
+"""A signal handler may cancel a token between any two steps of the token's own code.
 
-A trace function stands in for the signal: it calls the handler before one step of the token's code.
-Each test does so before every step in turn.
+A trace function replaces the signal: it calls the handler before one step of the token's code. Each
+test does that for every step in turn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Step: TypeAlias = Literal["line", "opcode"]
 
 
 class Interruption:
-    """Calls `handler` before the step of that number, of those that the token's code takes."""
+    """Calls `handler` once, before the step with this number in the token's code."""
 
     def __init__(self, number: int, step: Step, handler: Callable[[], object]) -> None:
         self.happened = False
@@ -49,7 +49,7 @@ class Interruption:
 def every_interruption(
     make_handler: Callable[[CancellationToken], Callable[[], object]], step: Step = "opcode"
 ) -> Iterator[tuple[CancellationToken, Interruption]]:
-    """A token and an interruption before the first step, others before the second, and so on."""
+    """Yield a token and an interruption for the first step, then for the second, up to the last."""
     for number in itertools.count():
         token = CancellationToken()
         interruption = Interruption(number, step, make_handler(token))
@@ -59,9 +59,8 @@ def every_interruption(
             return
 
 
-def test_a_handler_that_cancels_amid_a_cancel_does_not_cancel_twice() -> None:
-    """Of a cancellation and one that interrupts it a single one counts, whichever it is; and when
-    either returns the token is cancelled."""
+def test_a_handler_that_cancels_during_cancel_does_not_cancel_twice() -> None:
+    """One of the two calls counts, whichever it is. The token is cancelled when either returns."""
     inner: list[bool] = []
 
     def handler(token: CancellationToken) -> Callable[[], object]:
@@ -84,8 +83,8 @@ def test_a_handler_that_cancels_amid_a_cancel_does_not_cancel_twice() -> None:
         assert calls == ["called"]
 
 
-def test_a_handler_that_cancels_amid_a_registration_loses_no_callback() -> None:
-    """A callback that is just being registered is called once."""
+def test_a_handler_that_cancels_during_register_loses_no_callback() -> None:
+    """A callback is called once, even if the handler cancels during its registration."""
     for token, interruption in every_interruption(lambda token: token.cancel):
         calls: list[str] = []
 
@@ -96,21 +95,21 @@ def test_a_handler_that_cancels_amid_a_registration_loses_no_callback() -> None:
         assert calls == ["called"]
 
 
-def test_a_handler_that_cancels_amid_an_unregistration_leaves_no_doubt() -> None:
-    """A callback that is just being taken back is called, or was taken back, and never both."""
+def test_a_handler_that_cancels_during_unregister_leaves_no_doubt() -> None:
+    """Either the callback is called or `unregister` returns True, and never both."""
     for token, interruption in every_interruption(lambda token: token.cancel):
         calls: list[str] = []
         registration = token.register(calls.append, "called")
 
         with interruption:
-            taken_back = registration.unregister()
+            unregistered = registration.unregister()
         token.cancel()
 
-        assert calls == ([] if taken_back else ["called"])
+        assert calls == ([] if unregistered else ["called"])
 
 
-def test_a_handler_that_cancels_amid_a_wait_ends_it() -> None:
-    """A thread that is about to wait does not miss the cancellation."""
+def test_a_handler_that_cancels_during_a_wait_ends_it() -> None:
+    """A thread that begins to wait does not miss the cancellation."""
     for token, interruption in every_interruption(lambda token: token.cancel, "line"):
         with interruption:
             woken = token.wait(0.01)

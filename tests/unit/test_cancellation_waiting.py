@@ -1,4 +1,4 @@
-"""Waiting for a token: in threads, in tasks of any event loop, and across the two."""
+"""Waiting for a token: in threads, in tasks of any event loop, and in both at the same time."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ in_tasks = pytest.mark.anyio
 # Threads.
 
 
-def test_wait_returns_at_once_when_cancelled_before() -> None:
-    """A wait for a token that is cancelled already does not block."""
+def test_wait_returns_at_once_if_the_token_is_cancelled() -> None:
+    """A wait for a cancelled token does not block."""
     token = CancellationToken()
     token.cancel()
 
     assert token.wait() is True
 
 
-def test_wait_gives_up_after_the_timeout() -> None:
-    """A wait that runs out of time returns False, and the token can still be cancelled."""
+def test_wait_returns_after_the_timeout() -> None:
+    """A wait that times out returns False, and the token can still be cancelled."""
     token = CancellationToken()
 
     assert token.wait(0.001) is False
@@ -39,7 +39,7 @@ def test_wait_gives_up_after_the_timeout() -> None:
 
 
 def test_cancel_wakes_every_thread_that_waits() -> None:
-    """All the threads that wait, with a timeout or without, return True."""
+    """Every waiting thread returns True, with or without a timeout."""
     token = CancellationToken()
 
     with running(*[token.wait] * 3, functools.partial(token.wait, PATIENCE)) as woken:
@@ -49,8 +49,8 @@ def test_cancel_wakes_every_thread_that_waits() -> None:
     assert [future.result() for future in woken] == [True] * 4
 
 
-def test_a_wait_that_races_the_cancellation_does_not_miss_it() -> None:
-    """Threads that come to wait at the very moment of the cancellation return as well."""
+def test_a_wait_that_begins_during_the_cancellation_does_not_miss_it() -> None:
+    """Threads that begin to wait at the moment of the cancellation return as well."""
     for _ in range(50):
         token = CancellationToken()
         with eager_switching():
@@ -58,7 +58,7 @@ def test_a_wait_that_races_the_cancellation_does_not_miss_it() -> None:
 
 
 def test_threads_are_woken_before_the_callbacks_run() -> None:
-    """A callback that waits for a thread which waits for the token does not wait in vain."""
+    """A callback can wait for a thread that is waiting for the token."""
     token, stopped = CancellationToken(), threading.Event()
     results: list[bool] = []
 
@@ -78,8 +78,8 @@ def test_threads_are_woken_before_the_callbacks_run() -> None:
 
 
 @in_tasks
-async def test_wait_async_returns_at_once_when_cancelled_before() -> None:
-    """A wait for a token that is cancelled already ends by itself."""
+async def test_wait_async_returns_at_once_if_the_token_is_cancelled() -> None:
+    """A wait for a cancelled token ends by itself."""
     token = CancellationToken()
     token.cancel()
 
@@ -89,7 +89,7 @@ async def test_wait_async_returns_at_once_when_cancelled_before() -> None:
 
 @in_tasks
 async def test_cancel_in_the_same_loop_wakes_every_task_that_waits() -> None:
-    """All the tasks that wait go on when another task cancels."""
+    """All waiting tasks go on when another task cancels the token."""
     token, woken = CancellationToken(), list[int]()
 
     async def wait(n: int) -> None:
@@ -109,7 +109,7 @@ async def test_cancel_in_the_same_loop_wakes_every_task_that_waits() -> None:
 
 @in_tasks
 async def test_cancel_in_a_thread_wakes_the_task_that_waits() -> None:
-    """A cancellation from another thread reaches a loop that has nothing else to do."""
+    """A cancellation from another thread wakes an event loop that has nothing else to do."""
     token = CancellationToken()
 
     with anyio.fail_after(PATIENCE):
@@ -121,7 +121,7 @@ async def test_cancel_in_a_thread_wakes_the_task_that_waits() -> None:
 
 @in_tasks
 async def test_a_cancelled_wait_leaves_nothing_registered() -> None:
-    """A task that gives up waiting takes its callback back. Pitfall 31."""
+    """A task that is cancelled while it waits unregisters its callback. Pitfall 31."""
     token = CancellationToken()
 
     with anyio.CancelScope() as scope:
@@ -137,7 +137,7 @@ async def test_a_cancelled_wait_leaves_nothing_registered() -> None:
 
 @in_tasks
 async def test_a_wait_that_ended_leaves_nothing_registered() -> None:
-    """Nothing is left of a wait that ended with the cancellation either. Pitfall 31."""
+    """A wait that ends with the cancellation leaves no callback behind. Pitfall 31."""
     token = CancellationToken()
 
     with anyio.fail_after(PATIENCE):
@@ -151,7 +151,7 @@ async def test_a_wait_that_ended_leaves_nothing_registered() -> None:
 
 @in_tasks
 async def test_a_wait_for_a_cancelled_token_can_be_cancelled() -> None:
-    """A task under cancellation is not carried past it by a token that is cancelled already."""
+    """A cancelled task does not go on behind the wait, even if the token is already cancelled."""
     token, went_on = CancellationToken(), False
     token.cancel()
 
@@ -164,8 +164,8 @@ async def test_a_wait_for_a_cancelled_token_can_be_cancelled() -> None:
 
 
 @in_tasks
-async def test_a_task_that_gives_up_its_wait_leaves_the_others_waiting() -> None:
-    """What several tasks wait for is not cancelled with one of them. Pitfall 55."""
+async def test_a_cancelled_wait_leaves_other_tasks_waiting() -> None:
+    """A task that is cancelled while it waits does not cancel the token for others. Pitfall 55."""
     token, woken = CancellationToken(), list[int]()
 
     async def wait(n: int) -> None:
@@ -188,12 +188,12 @@ async def test_a_task_that_gives_up_its_wait_leaves_the_others_waiting() -> None
     assert woken == [1]
 
 
-# Several loops at once.
+# Several event loops.
 
 
 @contextmanager
 def waiting_in_thread(token: CancellationToken) -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own, in which a task waits; joined at the block's end."""
+    """Yield an event loop in another thread, in which a task waits. The end joins the thread."""
     loops: list[asyncio.AbstractEventLoop] = []
     parked = threading.Event()
 
@@ -212,7 +212,7 @@ def waiting_in_thread(token: CancellationToken) -> Iterator[asyncio.AbstractEven
 
 @in_tasks
 async def test_one_cancel_wakes_tasks_of_several_loops() -> None:
-    """Tasks in the loops of several threads may wait for one token."""
+    """Tasks in the event loops of several threads may wait for one token."""
     token = CancellationToken()
 
     with waiting_in_thread(token), waiting_in_thread(token), anyio.fail_after(PATIENCE):
@@ -223,7 +223,8 @@ async def test_one_cancel_wakes_tasks_of_several_loops() -> None:
 
 
 def test_cancel_does_not_wait_for_the_loop_of_a_task_that_waits() -> None:
-    """`cancel` returns although the loop of the waiting task is blocked, by its caller perhaps."""
+    """`cancel` returns while the event loop of a waiting task is blocked. That loop may be waiting
+    for the caller of `cancel`."""
     token, blocked, release = CancellationToken(), threading.Event(), threading.Event()
     released_first: list[bool] = []
 
@@ -240,16 +241,16 @@ def test_cancel_does_not_wait_for_the_loop_of_a_task_that_waits() -> None:
     assert released_first == [True]
 
 
-def test_cancel_is_harmless_when_the_loop_of_a_wait_has_ended() -> None:
-    """A loop that ended while a task waited in it leaves nothing that `cancel` could stumble on."""
+def test_cancel_does_not_fail_when_the_loop_of_a_wait_has_ended() -> None:
+    """An event loop that ended while a task waited in it makes no later `cancel` fail."""
     token = CancellationToken()
 
-    async def walk_away() -> None:
+    async def leave_a_task_waiting() -> None:
         task = asyncio.ensure_future(token.wait_async())
         await anyio.wait_all_tasks_blocked()
         assert not task.done()
 
-    anyio.run(walk_away)
+    anyio.run(leave_a_task_waiting)
 
     assert token.cancel()
     assert not token._callbacks

@@ -1,4 +1,4 @@
-"""Alarms: set often, ringing seldom, and never later than asked."""
+"""`LazyTimer`: set often, expires seldom, and never later than requested."""
 
 from __future__ import annotations
 
@@ -17,113 +17,114 @@ pytestmark = [pytest.mark.anyio, loops([*VIRTUAL_TIME, *EVERY_LOOP])]
 on_virtual_time = loops(VIRTUAL_TIME)
 
 
-class Ringing:
-    """An alarm that keeps a list of when it rang, and asks to be rung again when it was told to."""
+class RecordedTimer:
+    """A timer that records when it expired. Its callback returns the times in `following`."""
 
-    def __init__(self, *again: float) -> None:
-        self.rang: list[float] = []
+    def __init__(self, *following: float) -> None:
+        self.expired: list[float] = []
         self._began = current_loop().time()
-        self._again = list(again)
-        self.alarm = LazyTimer(current_loop(), self._ring)
+        self._following = list(following)
+        self.timer = LazyTimer(current_loop(), self._expire)
 
-    def _ring(self, now: float) -> float | None:
-        self.rang.append(round(now - self._began, 6))
-        return self._began + self._again.pop(0) if self._again else None
+    def _expire(self, now: float) -> float | None:
+        self.expired.append(round(now - self._began, 6))
+        return self._began + self._following.pop(0) if self._following else None
 
-    def ring_after(self, seconds: float) -> None:
-        self.alarm.reschedule(self._began + seconds)
+    def reschedule(self, seconds: float) -> None:
+        self.timer.reschedule(self._began + seconds)
 
 
 @on_virtual_time
 @pytest.mark.parametrize(
-    ("asked", "rang"),
+    ("requested", "expired"),
     [
         pytest.param([5], [5], id="at-its-time"),
-        pytest.param([5, 2], [2], id="moved-ahead"),
-        pytest.param([5, 8], [5], id="never-put-off"),
-        pytest.param([5, 5], [5], id="asked-twice"),
+        pytest.param([5, 2], [2], id="moved-earlier"),
+        pytest.param([5, 8], [5], id="not-postponed"),
+        pytest.param([5, 5], [5], id="requested-twice"),
         pytest.param([5, 2, 3, 1, 9], [1], id="at-the-earliest"),
         pytest.param([0], [0], id="now"),
         pytest.param([-1], [0], id="in-the-past"),
     ],
 )
-async def test_an_alarm_rings_once_and_no_later_than_anybody_asked(
-    asked: list[float], rang: list[float]
+async def test_a_timer_expires_once_at_the_earliest_requested_time(
+    requested: list[float], expired: list[float]
 ) -> None:
-    """An alarm rings at the earliest time it was set to, and then not until it is set again."""
-    ringing = Ringing()
-    for seconds in asked:
-        ringing.ring_after(seconds)
+    """A timer expires at the earliest time it was set to, and then not until it is set again."""
+    recorded = RecordedTimer()
+    for seconds in requested:
+        recorded.reschedule(seconds)
 
     await advance(20)
 
-    assert ringing.rang == rang
+    assert recorded.expired == expired
 
 
 @on_virtual_time
-async def test_an_alarm_rings_again_when_its_owner_says_so() -> None:
-    """A ring in vain is answered with the time at which it would not be."""
-    ringing = Ringing(4, 9)
-    ringing.ring_after(1)
+async def test_a_timer_expires_again_at_the_time_that_its_callback_returns() -> None:
+    """A callback that was called too early returns the time of the actual deadline."""
+    recorded = RecordedTimer(4, 9)
+    recorded.reschedule(1)
 
     await advance(20)
 
-    assert ringing.rang == [1, 4, 9]
+    assert recorded.expired == [1, 4, 9]
 
 
 @on_virtual_time
-async def test_an_alarm_can_be_set_again_after_it_rang() -> None:
-    """An alarm is good for more than one ring."""
-    ringing = Ringing()
-    ringing.ring_after(1)
+async def test_a_timer_can_be_set_again_after_it_has_expired() -> None:
+    """A timer can be used more than once."""
+    recorded = RecordedTimer()
+    recorded.reschedule(1)
     await advance(2)
-    ringing.ring_after(3)
+    recorded.reschedule(3)
 
     await advance(20)
 
-    assert ringing.rang == [1, 3]
+    assert recorded.expired == [1, 3]
 
 
 @on_virtual_time
-async def test_a_stopped_alarm_does_not_ring() -> None:
-    """After `stop` nothing happens, any number of times; but it may be set again."""
-    ringing = Ringing()
-    ringing.ring_after(1)
-    ringing.alarm.stop()
-    ringing.alarm.stop()
+async def test_a_stopped_timer_does_not_expire() -> None:
+    """After `stop` a timer does not expire until it is set again. To stop it twice does no harm."""
+    recorded = RecordedTimer()
+    recorded.reschedule(1)
+    recorded.timer.stop()
+    recorded.timer.stop()
     await advance(5)
-    assert ringing.rang == []
+    assert recorded.expired == []
 
-    ringing.ring_after(7)
+    recorded.reschedule(7)
     await advance(5)
 
-    assert ringing.rang == [7]
+    assert recorded.expired == [7]
 
 
-async def test_an_alarm_tells_when_it_rings() -> None:
-    """`when` is the time it is set to, and infinity while it is not set."""
-    alarm, now = LazyTimer(current_loop(), lambda now: None), current_loop().time()
-    assert alarm.when == math.inf
+async def test_when_is_the_time_that_the_timer_is_set_to() -> None:
+    """`when` is the deadline, and infinity while the timer is not set."""
+    timer, now = LazyTimer(current_loop(), lambda now: None), current_loop().time()
+    assert timer.when == math.inf
 
-    alarm.reschedule(now + 60)
-    assert alarm.when == now + 60
+    timer.reschedule(now + 60)
+    assert timer.when == now + 60
 
-    alarm.stop()
-    assert alarm.when == math.inf
+    timer.stop()
+    assert timer.when == math.inf
 
 
-async def test_an_alarm_never_rings_before_its_time() -> None:
-    """By the `now` that it is told the deadline is reached: no ring is in vain for a clock tick."""
-    rang, event = list[float](), anyio.Event()
+async def test_a_timer_never_expires_before_its_time() -> None:
+    """The `now` that the callback gets is never before the deadline, even if the event loop's timer
+    expired a clock tick early."""
+    expired, event = list[float](), anyio.Event()
 
-    def ring(now: float) -> None:
-        rang.append(now)
+    def expire(now: float) -> None:
+        expired.append(now)
         event.set()
 
-    alarm, due = LazyTimer(current_loop(), ring), current_loop().time() + 0.0123
-    alarm.reschedule(due)
+    timer, deadline = LazyTimer(current_loop(), expire), current_loop().time() + 0.0123
+    timer.reschedule(deadline)
     with anyio.fail_after(PATIENCE):
         await event.wait()
 
-    assert rang[0] >= due
-    assert alarm.when == math.inf
+    assert expired[0] >= deadline
+    assert timer.when == math.inf

@@ -1,4 +1,4 @@
-"""A wrong option raises when the middleware is made, and names itself and its value."""
+"""Options are checked when the middleware is made. An error names the option and the value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Unprintable:
-    """A value that can be told from others by its repr."""
+    """A value whose repr is unlike any other."""
 
     def __repr__(self) -> str:
         return "<something odd>"
@@ -53,46 +53,59 @@ def wrong(cases: list[tuple[str, object]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "value"), cases, ids=ids)
 
 
-def says(name: str, value: object) -> re.Pattern[str]:
-    """That a message names the option and the value; of a collection, the one that is wrong."""
+def naming(name: str, value: object) -> re.Pattern[str]:
+    """Return a pattern that matches a message with the option and the value.
+
+    For a collection, the message has to name the wrong item, which is the last one here.
+    """
     shown = repr(value[-1] if isinstance(value, list) and name == "media_types" else value)
     return re.compile(f"{name}.*{re.escape(shown)}", re.DOTALL)
 
 
 @wrong(WRONG_TYPE)
-def test_a_value_of_the_wrong_type_is_refused(name: str, value: object) -> None:
-    """What is not of the option's type raises `TypeError`, with the option and the value in it."""
+def test_a_value_of_the_wrong_type_is_rejected(name: str, value: object) -> None:
+    """A value of the wrong type raises `TypeError`. The message has the option and the value."""
     options: dict[str, Any] = {name: value}
 
-    with pytest.raises(TypeError, match=says(name, value)):
+    with pytest.raises(TypeError, match=naming(name, value)):
         SSEBatchingMiddleware(app, **options)
 
 
 @wrong(WRONG_VALUE)
-def test_a_value_out_of_range_is_refused(name: str, value: object) -> None:
-    """A value that makes no sense raises `ValueError`, with the option and the value in it.
+def test_a_value_out_of_range_is_rejected(name: str, value: object) -> None:
+    """A value out of range raises `ValueError`. The message has the option and the value.
     Pitfall 51."""
     options: dict[str, Any] = {name: value}
 
-    with pytest.raises(ValueError, match=says(name, value)):
+    with pytest.raises(ValueError, match=naming(name, value)):
         SSEBatchingMiddleware(app, **options)
 
 
 @pytest.mark.parametrize("value", [None, "app", ODD])
-def test_an_app_that_cannot_be_called_is_refused(value: Any) -> None:
-    """The app is checked too: forgetting it is the first mistake one makes."""
+def test_an_app_that_cannot_be_called_is_rejected(value: Any) -> None:
+    """The app is checked as well, because a forgotten app is a common first mistake."""
     with pytest.raises(TypeError, match=f"app must be .*{re.escape(repr(value))}"):
         SSEBatchingMiddleware(value)
 
 
-def test_an_unknown_option_is_refused() -> None:
-    """A misspelt option raises, and names itself."""
+def test_a_coroutine_function_for_enabled_is_rejected() -> None:
+    """The result of `enabled` would be a coroutine, which is true for every request."""
+
+    async def enabled(scope: Any) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="enabled must be a plain function"):
+        SSEBatchingMiddleware(app, enabled=enabled)  # type: ignore[arg-type]
+
+
+def test_an_unknown_option_is_rejected() -> None:
+    """A misspelt option raises an error that names the option."""
     with pytest.raises(TypeError, match="max_dely"):
         SSEBatchingMiddleware(app, max_dely=1)  # type: ignore[call-arg]
 
 
 def test_options_are_given_by_name() -> None:
-    """No option can be given by its position: nobody could read such a call."""
+    """No option can be given by its position, because nobody could read such a call."""
     with pytest.raises(TypeError, match="positional"):
         SSEBatchingMiddleware(app, 0.05)  # type: ignore[call-arg]
 
@@ -113,11 +126,11 @@ def test_options_are_given_by_name() -> None:
     ],
     ids=str,
 )
-def test_what_makes_sense_is_accepted(options: dict[str, Any]) -> None:
-    """The limits themselves, None where it means "off", and any collection are good options."""
+def test_a_valid_value_is_accepted(options: dict[str, Any]) -> None:
+    """The limits of a range are valid, and so are None where it means "off", and any collection."""
     SSEBatchingMiddleware(app, **options)
 
 
 def test_media_types_are_compared_in_lower_case() -> None:
-    """Media types may be written in any case."""
+    """A media type may be written in any case, as in a header."""
     assert media_types(["Text/Event-Stream"]) == {b"text/event-stream"}

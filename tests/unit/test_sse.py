@@ -1,4 +1,4 @@
-"""Where a comment line can be put into an event stream without a reader's noticing."""
+"""Where a comment line can be added to an event stream without any change for its reader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sse_batching._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
 
 
 def read(stream: bytes) -> list[bytes]:
-    """What a reader makes of an event stream: its lines, blank ones included, without comments."""
+    """Return the lines that a reader sees in an event stream: all but comments, also blank ones."""
     lines = re.split(rb"\r\n|\n|\r", stream)
     return [line for line in lines if not line.startswith(b":")]
 
@@ -25,19 +25,19 @@ def read(stream: bytes) -> list[bytes]:
         pytest.param(b"\r\n\n", True, id="crlf-lf"),
         pytest.param(b"x\n\r\n", True, id="lf-crlf"),
         pytest.param(b"\n\n\n", True, id="blank-lines"),
-        pytest.param(b"x", False, id="amid-a-line"),
+        pytest.param(b"x", False, id="inside-a-line"),
         pytest.param(b"x\n", False, id="between-two-lines"),
         pytest.param(b"x\r\n", False, id="between-two-crlf-lines"),
         pytest.param(b"\n", False, id="one-blank-line-and-no-more-known"),
-        pytest.param(b"\r", False, id="amid-a-crlf"),
-        pytest.param(b"x\n\r", False, id="amid-the-crlf-of-a-blank-line"),
+        pytest.param(b"\r", False, id="inside-a-crlf"),
+        pytest.param(b"x\n\r", False, id="inside-the-crlf-of-a-blank-line"),
         pytest.param(b"x\r\r", False, id="cr-that-may-become-crlf"),
         pytest.param(b"\n\nx", False, id="next-event-begun"),
         pytest.param(b"\n\n\0", False, id="nul"),
     ],
 )
-def test_an_event_has_ended_or_not(tail: bytes, boundary: bool) -> None:
-    """A blank line ends an event, in each way to write one that leaves no doubt."""
+def test_an_event_boundary_is_recognized(tail: bytes, boundary: bool) -> None:
+    """A boundary is a blank line, unless its CR may be the first half of a CRLF."""
     assert at_event_boundary(tail) is boundary
 
 
@@ -48,7 +48,7 @@ an_end = st.sampled_from(["", "\n\n", "\r\n\r\n", "\r\r", "\n\r", "\n\r\n", "\r\
 @settings(deadline=None)
 @given(some_lines, an_end, some_lines)
 def test_a_comment_at_a_boundary_changes_nothing(lines: str, end: str, rest: str) -> None:
-    """Wherever a comment line is allowed, the stream reads as it does without it."""
+    """A comment line at any boundary leaves the lines that a reader sees unchanged."""
     before, after = (lines + end).encode(), rest.encode()
     if at_event_boundary(before[-TAIL_LENGTH:]):
         assert read(before + KEEPALIVE_COMMENT + after) == read(before + after)
@@ -57,12 +57,12 @@ def test_a_comment_at_a_boundary_changes_nothing(lines: str, end: str, rest: str
 @settings(deadline=None)
 @given(st.text(alphabet="a\r\n", max_size=20))
 def test_the_last_three_bytes_are_enough(stream: str) -> None:
-    """A boundary is found from the tail that is kept, as from the whole stream."""
+    """The tail that is kept shows a boundary as the whole stream does."""
     whole = stream.encode()
 
     assert at_event_boundary(whole[-TAIL_LENGTH:]) is at_event_boundary(whole)
 
 
 def test_the_comment_is_one_bare_line() -> None:
-    """A comment line without a blank line of its own: some clients make an event of one."""
+    """The comment has no blank line behind it, because some clients would make an event of it."""
     assert KEEPALIVE_COMMENT == b":\n"

@@ -1,5 +1,7 @@
-"""The bytes of a stream are cut into blocks, and no byte is changed; a block is read as WHATWG's
-standard says (9.2.5 and 9.2.6), however the stream came in chunks."""
+"""How a stream is split into blocks, and how a block is read (WHATWG, 9.2.5 and 9.2.6).
+
+No byte is changed, and the chunks in which a stream comes make no difference.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from tests.support import event_stream
 
 
 def cut(splitter: Splitter, *chunks: bytes) -> list[bytes]:
-    """All blocks of a stream that comes in these chunks, and what is left in the end."""
+    """Return all blocks of a stream that comes in these chunks, and the rest at its end."""
     blocks = [block for chunk in chunks for block in splitter.feed(chunk)]
     held = splitter.held
     rest = splitter.release()
@@ -31,12 +33,12 @@ def cut(splitter: Splitter, *chunks: bytes) -> list[bytes]:
 
 
 def text(event: Event) -> str:
-    """Its data, as a client has it."""
+    """Return the data of the event, as a client sees it."""
     return b"\n".join(event.block[slice(*span)] for span in event.data).decode(errors="replace")
 
 
 def events(blocks: list[bytes]) -> list[event_stream.Event]:
-    """What a client makes of these blocks, if it reads them as we do."""
+    """Return the events of these blocks, read with the functions under test."""
     found, last_id = [], ""
     for number, block in enumerate(blocks):
         event = read_event(block) if number else read_first_event(block)
@@ -49,7 +51,7 @@ def events(blocks: list[bytes]) -> list[event_stream.Event]:
 
 
 def read_id(block: bytes) -> bytes | None:
-    """The id that a block sets, be it an event or not: read as an event for that."""
+    """Return the id that a block sets, even if the block is no event. Data is added to read it."""
     event = read_event(block.rstrip(b"\r\n") + b"\ndata\n\n")
     return None if event is None or event.id is None else event.block[slice(*event.id)]
 
@@ -61,35 +63,35 @@ def read_id(block: bytes) -> bytes | None:
     "end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r", b"\r\n\n", b"\r\n\r", b"\n\r\n", b"\r\r\n"]
 )
 def test_a_blank_line_ends_a_block(end: bytes) -> None:
-    """However its line ends are written; it belongs to the block that it ends."""
+    """The blank line may have any line end, and belongs to the block that it ends."""
     blocks = [b"data: a" + end, b"data: b" + end]
     assert cut(EventSplitter(), b"".join(blocks) + b"data: c") == [*blocks, b"data: c"]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_one_line_end_ends_none(end: bytes) -> None:
+def test_one_line_end_ends_no_block(end: bytes) -> None:
     """A CRLF is one line end, not two."""
     whole = b"data: a" + end + b"data: b" + end
     assert cut(EventSplitter(), whole) == [whole]
 
 
-def test_a_crlf_may_be_cut_in_two() -> None:
-    """The event is over with the CR, as clients know. The LF leads the next block."""
+def test_a_crlf_may_be_split_between_chunks() -> None:
+    """The event ends with the CR, for clients as well. The LF is the start of the next block."""
     splitter = EventSplitter()
     assert splitter.feed(b"data: a\r\n\r") == [b"data: a\r\n\r"]
     assert splitter.feed(b"\n") == []
     assert splitter.feed(b"data: b\r\n\r\n") == [b"\ndata: b\r\n\r\n"]
 
 
-def test_a_cr_may_be_the_first_half_of_a_crlf() -> None:
-    """Only the next byte tells."""
+def test_a_cr_at_the_end_of_a_chunk_may_be_half_of_a_crlf() -> None:
+    """The next byte decides whether a line has ended or a blank line follows."""
     assert cut(EventSplitter(), b"data: a\r", b"\ndata: b\r", b"\n\r\n") == [
         b"data: a\r\ndata: b\r\n\r\n"
     ]
 
 
 def test_a_line_of_json_ends_with_its_line_feed() -> None:
-    """A CR before it is the line's; a CR alone ends nothing."""
+    """A CR before the line feed belongs to the line, and a CR alone does not end a line."""
     assert cut(LineSplitter(), b"{}\n{}\r", b"\n\n{\r}\n{") == [
         b"{}\n",
         b"{}\r\n",
@@ -99,8 +101,8 @@ def test_a_line_of_json_ends_with_its_line_feed() -> None:
     ]
 
 
-def test_what_is_held_is_counted_and_released_once() -> None:
-    """What was released is not in what follows."""
+def test_held_bytes_are_counted_and_released_once() -> None:
+    """Released bytes do not come again with the next block."""
     splitter = EventSplitter()
     assert splitter.feed(b"data: a\n\ndata: b\n") == [b"data: a\n\n"]
     assert splitter.held == len(b"data: b\n")
@@ -131,7 +133,7 @@ ANY_STREAM = STREAMS | st.binary(max_size=30) | st.text("da:t \r\n", max_size=30
 
 @st.composite
 def chunks_of(draw: st.DrawFn, streams: st.SearchStrategy[bytes] = ANY_STREAM) -> list[bytes]:
-    """A stream, cut anywhere: also inside of a character, and of a CRLF."""
+    """A stream that is split anywhere, also inside a character or a CRLF."""
     stream = draw(streams)
     cuts = sorted(draw(st.sets(st.integers(0, len(stream)))))
     return [stream[start:end] for start, end in pairwise([0, *cuts, len(stream)])]
@@ -142,16 +144,17 @@ def chunks_of(draw: st.DrawFn, streams: st.SearchStrategy[bytes] = ANY_STREAM) -
 def test_no_byte_is_changed(
     chunks: list[bytes], splitter: type[EventSplitter | LineSplitter]
 ) -> None:
-    """The blocks and what is released are the stream."""
+    """The blocks and the released rest are, together, the stream."""
     assert b"".join(cut(splitter(), *chunks)) == b"".join(chunks)
 
 
 @settings(deadline=None, max_examples=500)
 @given(chunks_of(), st.booleans())
-def test_events_are_those_of_the_standard_however_they_are_cut(
+def test_events_are_those_of_the_standard_however_the_stream_is_split(
     chunks: list[bytes], marked: bool
 ) -> None:
-    """Type, data and last id, as an independent parser finds them in the whole stream."""
+    """The type, the data and the last event id are those that an independent parser finds in the
+    whole stream."""
     if marked:
         chunks = [BYTE_ORDER_MARK[:1], BYTE_ORDER_MARK[1:], *chunks]
     splitter = EventSplitter()
@@ -159,7 +162,7 @@ def test_events_are_those_of_the_standard_however_they_are_cut(
     assert events(blocks) == event_stream.parse(b"".join(chunks))
 
 
-# What a block says.
+# The fields of a block.
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_events_are_those_of_the_standard_however_they_are_cut(
 def test_a_plain_event_is_read(
     block: bytes, name: str, data: str, identifier: bytes | None
 ) -> None:
-    """Its type, its data, its id; and nothing in it is in the way of a merge."""
+    """The type, the data and the id are read, and the event is plain, so that it can be merged."""
     event = read_event(block)
     assert event is not None
     assert (event.block, event.name, text(event), event.plain) == (block, name, data, True)
@@ -211,23 +214,23 @@ def test_a_plain_event_is_read(
         b"id: 1\0\n",
     ],
 )
-def test_an_event_with_anything_more_is_not_plain(more: bytes) -> None:
-    """Before its data, or behind it. It is an event all the same."""
+def test_an_event_with_any_other_line_is_not_plain(more: bytes) -> None:
+    """The other line may come before the data or behind it, and the block is still an event."""
     for block in (more + b"data: a\n\n", b"data: a\n" + more + b"\n"):
         event = read_event(block)
         assert event is not None
         assert (text(event), event.plain) == ("a", False)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
-    """It may stand in front of the stream."""
+def test_a_byte_order_mark_does_not_belong_to_the_first_line() -> None:
+    """A stream may begin with a byte order mark."""
     event = read_first_event(BYTE_ORDER_MARK + b"data: a\n\n")
     assert event is not None
     assert text(event) == "a"
 
 
-def test_of_several_names_the_last_counts() -> None:
-    """And of several ids."""
+def test_the_last_of_several_fields_counts() -> None:
+    """An event with several types or ids has the last of them."""
     event = read_event(b"event: x\nid: 1\nevent: y\nid: 2\ndata\n\n")
     assert event is not None
     assert event.id is not None
@@ -239,12 +242,12 @@ def test_of_several_names_the_last_counts() -> None:
     [b"", b"\n", b"\n\n", b": c\n\n", b"event: x\n\n", b"id: 1\n\n", b"retry: 1\n\n", b"x\n\n"],
 )
 def test_a_block_without_data_is_no_event(block: bytes) -> None:
-    """A comment, a time to wait, an id: nothing is dispatched."""
+    """A client dispatches nothing for a comment, a reconnection time or an id alone."""
     assert read_event(block) is None
 
 
 def test_the_payload_has_a_character_for_each_byte() -> None:
-    """So that a place in it is a place in the block."""
+    """A position in the payload is therefore a position in the block."""
     event = read_event("event: é\ndata: {é}\n\n".encode())
     assert event is not None
     assert event.payload().encode("latin-1").decode() == "{é}"
@@ -262,7 +265,7 @@ def test_the_payload_has_a_character_for_each_byte() -> None:
     ],
 )
 def test_a_line_of_json_is_an_event(line: bytes, data: bytes) -> None:
-    """All of it is data."""
+    """The whole line is data, except for its line end."""
     event = read_line(line)
     assert event is not None
     assert [line[slice(*span)] for span in event.data] == [data]
@@ -271,5 +274,5 @@ def test_a_line_of_json_is_an_event(line: bytes, data: bytes) -> None:
 
 @pytest.mark.parametrize("line", [b"\n", b"\r\n", b""])
 def test_a_blank_line_of_json_is_no_event(line: bytes) -> None:
-    """It is left alone."""
+    """A blank line between lines of JSON means nothing."""
     assert read_line(line) is None

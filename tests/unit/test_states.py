@@ -1,4 +1,4 @@
-"""The states of a request: which may follow which, and that nothing else can happen."""
+"""The states of a request: which state may follow which, and that no other move is possible."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.conftest import VIRTUAL_TIME, loops
 
 MEANING: Final[dict[tuple[State, State], str]] = {
     (State.AWAITING, State.ABANDONED): "the client leaves before the response starts",
-    (State.AWAITING, State.PASSING): "a response starts that is none of our business",
-    (State.AWAITING, State.STREAMING): "a response starts that is batched",
+    (State.AWAITING, State.PASSING): "a plain response starts",
+    (State.AWAITING, State.STREAMING): "a batched response starts",
     (State.ABANDONED, State.PASSING): "an app that did not stop starts a plain response",
-    (State.ABANDONED, State.CLOSED): "an app that did not stop starts to stream",
-    (State.PASSING, State.COMPLETED): "the last message of a plain response",
+    (State.ABANDONED, State.CLOSED): "an app that did not stop starts a batched response",
+    (State.PASSING, State.COMPLETED): "the app sends the last message of a plain response",
     (State.STREAMING, State.FINISHING): "the app sends the last message of a stream",
     (State.STREAMING, State.PASSING): "the app returns in the middle of a stream",
     (State.STREAMING, State.CLOSED): "the client is lost in the middle of a stream",
     (State.FINISHING, State.COMPLETED): "the last message of a stream was delivered",
     (State.FINISHING, State.CLOSED): "the client is lost in the last write",
 }
-"""Every transition that there is, by what happens."""
+"""All transitions, and what happens in each of them."""
 
 pytestmark = loops(VIRTUAL_TIME)
 
@@ -44,15 +44,15 @@ def test_every_transition_has_a_meaning() -> None:
     assert allowed == set(MEANING)
 
 
-def test_the_end_is_the_end() -> None:
-    """Nothing follows a response that was completed, or a client that was lost."""
+def test_no_state_follows_the_last_two() -> None:
+    """A completed or closed response stays so."""
     terminal = {state for state in State if not TRANSITIONS[state]}
 
     assert terminal == {State.COMPLETED, State.CLOSED}
 
 
-def test_every_state_can_be_reached_and_left_for_the_end() -> None:
-    """From the first state each other can be reached, and from each one an end."""
+def test_every_state_can_be_reached_and_leads_to_an_end() -> None:
+    """Each state can be reached from the first one, and a last state can be reached from each."""
 
     def reachable(state: State) -> set[State]:
         found, new = set[State](), {state}
@@ -105,7 +105,7 @@ def exchange_in(state: State) -> Exchange:
 @pytest.mark.anyio
 @pytest.mark.parametrize("pair", MEANING, ids=by_name)
 async def test_an_allowed_move_is_made(pair: tuple[State, State]) -> None:
-    """`move` goes along each transition of the table."""
+    """`move` makes each transition of the table."""
     source, target = pair
     exchange = exchange_in(source)
 
@@ -117,7 +117,7 @@ async def test_an_allowed_move_is_made(pair: tuple[State, State]) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("pair", [pair for pair in EVERY if pair not in MEANING], ids=by_name)
 async def test_a_forbidden_move_fails(pair: tuple[State, State]) -> None:
-    """`move` along any other way raises, says which, and leaves the state as it was."""
+    """Any other `move` raises an error that names both states, and does not change the state."""
     source, target = pair
     exchange = exchange_in(source)
 
