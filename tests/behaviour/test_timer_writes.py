@@ -1,4 +1,4 @@
-"""Batches that the timer's callback writes: as the task of the stream would, without waking it."""
+"""Batches that the timer's callback writes in the name of the stream's task, without waking it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ DELAY: Final = 0.25
 whose: ContextVar[str] = ContextVar("whose")
 
 STEADY: Final = (b"0", 0.1875, b"1", 0.0625, b"2", 0.1875, b"3", 0.125, b"4", 1.0)
-"""Written at 0, and by the timer at 0.375 and 0.6875."""
+"""Chunks that are written at 0, and by the timer at 0.375 and 0.6875."""
 
 
 async def test_all_writes_of_a_stream_are_made_in_one_task() -> None:
-    """Whoever writes: a scope or a timeout of the server's finds itself in a task, in one."""
+    """The task and the timer write in one task, so that a cancel scope or a timeout of the server's
+    works in its `send`."""
     tasks: list[int] = []
 
     async def note(number: int, message: Message) -> None:
@@ -46,8 +47,8 @@ async def test_all_writes_of_a_stream_are_made_in_one_task() -> None:
 
 
 async def test_each_write_is_made_in_the_context_of_its_own_request() -> None:
-    """Streams share a timer, but what the server, or a middleware, has in its context is their own:
-    a trace, or the name of who asks."""
+    """Streams share a timer, but each write sees the context variables of its own request, such as a
+    trace or the name of a user."""
     seen: dict[str, list[str]] = {"one": [], "two": []}
 
     def outer(name: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
@@ -71,7 +72,7 @@ async def test_each_write_is_made_in_the_context_of_its_own_request() -> None:
 
 
 async def test_a_write_by_the_timer_that_has_to_wait_is_made_once() -> None:
-    """Begun by the timer, finished by the task; chunks gather behind it, as behind any other."""
+    """The task finishes a write that the timer began. Chunks that come meanwhile are one batch."""
     calls: list[bytes] = []
 
     async def wait(number: int, message: Message) -> None:
@@ -87,7 +88,7 @@ async def test_a_write_by_the_timer_that_has_to_wait_is_made_once() -> None:
 
 
 async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
-    """The token is cancelled at once, and the next `send` raises what the write raised."""
+    """A failed write of the timer cancels the token at once, and the next `send` raises the error."""
     lost, causes = OSError("lost"), list[BaseException | None]()
     noted: list[object] = []
 
@@ -122,7 +123,8 @@ async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
 async def test_a_write_that_the_timer_began_is_cut_short_when_the_client_leaves(
     late: float,
 ) -> None:
-    """It cleans up after itself, and nothing of it is left."""
+    """A write that the timer began is cancelled when the client leaves. Its cleanup runs, and nothing is
+    left."""
     log: list[str] = []
     talk: Conversation
 
@@ -146,7 +148,7 @@ async def test_a_write_that_the_timer_began_is_cut_short_when_the_client_leaves(
 
 
 async def test_a_writer_that_is_given_up_in_a_write_by_the_timer_ends() -> None:
-    """The server's `send` itself may be what finds out, and still have to wait after that."""
+    """The server's `send` may close the stream itself, and still have to wait afterwards."""
     log: list[str] = []
     cancel: list[Callable[[], object]] = []
 
@@ -173,7 +175,7 @@ async def test_a_writer_that_is_given_up_in_a_write_by_the_timer_ends() -> None:
 
 
 async def test_a_write_that_the_timer_began_may_stall() -> None:
-    """A client that reads no more is noticed there as well."""
+    """A write that the timer began stalls like any other, if the client stops reading."""
 
     async def stall(number: int, message: Message) -> None:
         if message.get("body") == b"12":
@@ -190,7 +192,7 @@ async def test_a_write_that_the_timer_began_may_stall() -> None:
 
 
 async def together(**streams: Callable[[Emit], Awaitable[None]]) -> dict[str, Conversation]:
-    """Streams of one loop, at the same time; when each was written."""
+    """Run streams side by side in one event loop, and return when each chunk was written."""
     talks: dict[str, Conversation] = {}
 
     async def one(name: str, work: Callable[[Emit], Awaitable[None]]) -> None:
@@ -203,7 +205,7 @@ async def together(**streams: Callable[[Emit], Awaitable[None]]) -> dict[str, Co
 
 
 async def test_a_batch_that_went_early_does_not_keep_another_stream_waiting() -> None:
-    """The next batch of that stream stands in line behind those that began before it."""
+    """After a flush, the next batch of the stream waits behind the batches that began before it."""
 
     async def flushes(emit: Emit) -> None:
         await emit(b"0")
@@ -228,7 +230,7 @@ async def test_a_batch_that_went_early_does_not_keep_another_stream_waiting() ->
 
 
 async def test_a_young_burst_does_not_wait_behind_an_older_stream() -> None:
-    """A batch that is due earlier than those before it in the queue of its delay goes earlier."""
+    """A batch that is due before those ahead of it in its timer queue is written first."""
 
     async def older(emit: Emit) -> None:
         for body, pause in ((b"0", 0.1875), (b"1", 0.21875), (b"2", 1.0)):
@@ -250,7 +252,7 @@ async def test_a_young_burst_does_not_wait_behind_an_older_stream() -> None:
 
 @pytest.mark.parametrize("changes", [False, True], ids=["stays", "changes"])
 async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes: bool) -> None:
-    """Each delay has a line of its own."""
+    """Each delay has a timer queue of its own."""
 
     async def longer(emit: Emit) -> None:
         current_stream().configure(max_delay=1.0)
@@ -266,7 +268,7 @@ async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes
         await emit(b"1")  # at 0.8125, due at 1
         await advance(0.125)
         if changes:
-            current_stream().configure(max_delay=1.0)  # what waits is not put off
+            current_stream().configure(max_delay=1.0)  # the waiting batch is not postponed
         await advance(1.0)
 
     talks = await together(longer=longer, usual=usual)
@@ -276,7 +278,7 @@ async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes
 
 
 async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
-    """Nor does what waited, or its deadline, come up again later."""
+    """A longer delay does not postpone the waiting batch, and its old deadline has no later effect."""
 
     async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
         await emit(b"0")
@@ -295,7 +297,7 @@ async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
 
 
 async def test_a_flush_leaves_no_deadline_behind() -> None:
-    """What comes after it waits for its own."""
+    """A batch that was taken early leaves no deadline behind: the next batch waits for its own."""
 
     async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
         await emit(b"0")

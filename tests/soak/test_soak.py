@@ -18,8 +18,8 @@ from tests.support.servers import REPOSITORY
 
 
 def test_nothing_is_lost_and_nothing_is_left_of_hundreds_of_streams() -> None:
-    """Every token of those who left is cancelled, no other is, whoever stayed has every byte, and
-    the server is as it was before."""
+    """The tokens of clients that left are cancelled, and no others. Clients that stayed have every
+    byte, and the server is as it was before."""
     command = [sys.executable, "-m", "tests.soak", "--streams", "300", "--at-once", "100"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stdout + done.stderr
