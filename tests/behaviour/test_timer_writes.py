@@ -47,8 +47,8 @@ async def test_all_writes_of_a_stream_are_made_in_one_task() -> None:
 
 
 async def test_each_write_is_made_in_the_context_of_its_own_request() -> None:
-    """Streams share a timer, but each write sees the context variables of its own request, such as a
-    trace or the name of a user."""
+    """Streams share a timer, but each write sees the context variables of its own request, such as
+    a trace or the name of a user."""
     seen: dict[str, list[str]] = {"one": [], "two": []}
 
     def outer(name: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
@@ -88,7 +88,8 @@ async def test_a_write_by_the_timer_that_has_to_wait_is_made_once() -> None:
 
 
 async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
-    """A failed write of the timer cancels the token at once, and the next `send` raises the error."""
+    """A failed write of the timer cancels the token at once, and the next `send` raises the
+    error."""
     lost, causes = OSError("lost"), list[BaseException | None]()
     noted: list[object] = []
 
@@ -123,8 +124,8 @@ async def test_a_write_by_the_timer_that_fails_is_a_failed_write() -> None:
 async def test_a_write_that_the_timer_began_is_cut_short_when_the_client_leaves(
     late: float,
 ) -> None:
-    """A write that the timer began is cancelled when the client leaves. Its cleanup runs, and nothing is
-    left."""
+    """A write that the timer began is cancelled when the client leaves. Its cleanup runs, and
+    nothing is left."""
     log: list[str] = []
     talk: Conversation
 
@@ -278,7 +279,8 @@ async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes
 
 
 async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
-    """A longer delay does not postpone the waiting batch, and its old deadline has no later effect."""
+    """A longer delay does not postpone the waiting batch, and its old deadline has no later
+    effect."""
 
     async def work(emit: Callable[[bytes], Awaitable[None]]) -> None:
         await emit(b"0")
