@@ -8,7 +8,7 @@ usually holds one event, sometimes only a comment.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 KEEPALIVE_COMMENT: Final = b":\n"
 """A comment line without a blank line: some clients make an empty event of a comment block."""
@@ -61,22 +61,8 @@ class Event(NamedTuple):
         return self.block[slice(*self.data[0])].decode("latin-1")
 
 
-class Splitter(Protocol):
-    """Cuts chunks into blocks, however the chunks are cut."""
-
-    @property
-    def held(self) -> int:
-        """The number of bytes of a block that is not complete."""
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the blocks that this chunk completes."""
-
-    def release(self) -> bytes:
-        """Return the held bytes. The rest of their block becomes a block of its own."""
-
-
-class _Splitter:
-    """Cuts after each match of `_end`."""
+class Splitter:
+    """Cuts chunks into blocks, however the chunks are cut: after each match of `_end`."""
 
     _end: re.Pattern[bytes]
     _end_length: int
@@ -87,9 +73,11 @@ class _Splitter:
 
     @property
     def held(self) -> int:
+        """The number of bytes of a block that is not complete."""
         return len(self._held) - self._released
 
     def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the blocks that this chunk completes."""
         held = self._held
         seen = max(0, len(held) - self._end_length)
         held += chunk
@@ -104,20 +92,21 @@ class _Splitter:
         return blocks
 
     def release(self) -> bytes:
+        """Return the held bytes. The rest of their block becomes a block of its own."""
         released = bytes(self._held[self._released :])
         del self._held[: max(0, len(self._held) - self._end_length)]
         self._released = len(self._held)
         return released
 
 
-class EventSplitter(_Splitter):
+class EventSplitter(Splitter):
     """An event stream: cut at its blank lines."""
 
     _end = _BLANK_LINE
     _end_length = 3
 
 
-class LineSplitter(_Splitter):
+class LineSplitter(Splitter):
     """Newline-delimited JSON: cut at its line feeds."""
 
     _end = re.compile(rb"\n")
