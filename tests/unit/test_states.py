@@ -8,10 +8,10 @@ import pytest
 
 from sse_batching._exchange import Exchange
 from sse_batching._loop import current_loop
-from sse_batching._options import Options
 from sse_batching._receiver import Receiver
 from sse_batching._states import TRANSITIONS, State
 from tests.conftest import VIRTUAL_TIME, loops
+from tests.unit.defaults import default_options
 
 MEANING: Final[dict[tuple[State, State], str]] = {
     (State.AWAITING, State.ABANDONED): "the client leaves before the response starts",
@@ -74,26 +74,12 @@ def exchange_in(state: State) -> Exchange:
     async def nothing_to_send(message: Any) -> None:
         raise AssertionError
 
-    options = Options(
-        max_delay=0.05,
-        max_batch_bytes=65_536,
-        media_types=frozenset({b"text/event-stream"}),
-        keepalive_interval=None,
-        send_timeout=30,
-        grace_period=5,
-        record_bytes=0,
-        merge=(),
-        flush_on=frozenset(),
-        max_merged_bytes=16_384,
-        enabled=None,
-        on_close=None,
-    )
     loop = current_loop()
     return Exchange(
         {},
         nothing_to_send,
         Receiver(nothing_to_receive, loop),
-        options,
+        default_options(),
         loop,
         loop.app_task(loop.current_task()),
         id="0" * 32,
