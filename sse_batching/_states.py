@@ -26,8 +26,8 @@ class State(IntEnum):
     FINISHING = auto()
     """The app's last message is being written."""
     COMPLETED = auto()
-    """The last message was delivered. (If the response is not batched: was passed to the server.) A
-    disconnect after that is only the end of the request."""
+    """The last message was delivered or, of a response that is not batched, is passed to the
+    server. A disconnect after that is only the end of the request."""
     CLOSED = auto()
     """The batched response ended early. `send` is rejected or ignored, and nothing is added to the
     buffer. What is buffered is still written if the server has cancelled the request, and dropped
