@@ -30,8 +30,8 @@ class StreamReport:
     error: BaseException | None
     """The exception of the write that failed, or else of the app; None if there was none."""
     chunks: int
-    """Chunks that the app sent and the middleware accepted. Of the empty chunks only the first one
-    of a response counts."""
+    """Chunks (bodies of the app's messages) that the middleware accepted. An empty chunk counts
+    only if it is the first of the response."""
     bytes_in: int
     """Bytes of these chunks."""
     writes: int
@@ -43,8 +43,7 @@ class StreamReport:
     time_to_first_chunk: float | None
     """From the start of the request to the app's first chunk; None if there was none."""
     duration: float
-    """From the start of the request to its end, when the app has ended and the last write as
-    well."""
+    """From the start of the request until the app and the last write have ended."""
     longest_delay: float
     """The longest time that a chunk waited in the buffer before its write began."""
     cancel_latency: float | None
