@@ -1,4 +1,5 @@
-"""ASGI middleware that sends streamed events in batches, and stops the work when nobody listens."""
+"""ASGI middleware that sends streamed events in batches, and tells the work to stop when nobody
+listens."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class Buffer:
     up to `max_delay`. LLM streams begin with a chunk without text (a role, `message_start`, a
     ping); the first text, a few milliseconds later, must not wait a whole `max_delay`.
 
-    The deadline is not a fixed tick. A tick beats against the rate of the tokens, and a steady
-    stream stutters.
+    The deadline is not a fixed tick. A tick would beat against the rate of the tokens, and a steady
+    stream would stutter.
 
     With a merger, adjacent events of a batch are merged, and some events make their batch due at
     once. Sizes count the bytes that came in, before merging. Sizes are bytes, times are seconds on
@@ -77,7 +77,7 @@ class Buffer:
         self.deadline = inf
         """When the waiting batch is due; infinity while no batch waits."""
         self.stream_began: float | None = None
-        """When the first chunk of the stream came."""
+        """When the first chunk was added; None before."""
         self.longest_delay = 0.0
         """The longest time that a chunk waited before its batch was taken."""
         self._fast_path = False
@@ -93,8 +93,11 @@ class Buffer:
     # Chunks in.
 
     def add_nowait(self, chunk: bytes, now: float) -> bool:
-        """Add a chunk if the producer need not wait. Otherwise return False: the caller takes the
-        slow path."""
+        """Add a chunk and return True, if the producer need not wait.
+
+        Otherwise return False and add nothing: the chunk has to take the slow path. An empty chunk
+        always has to.
+        """
         size = self.size + len(chunk)
         if size >= self.nowait_limit or not chunk:
             return False
@@ -171,7 +174,7 @@ class Buffer:
         return self.size + self.in_flight >= self.max_batch_bytes
 
     def set_fast_path(self, *, is_open: bool) -> None:
-        """Open or close `add_nowait`. Closed, it accepts nothing."""
+        """Open or close `add_nowait`, which accepts nothing while the fast path is closed."""
         self._fast_path = is_open
         self.nowait_limit = self.max_batch_bytes - self.in_flight if is_open else 0
 
@@ -183,7 +186,8 @@ class Buffer:
     # Batches out.
 
     def take(self, now: float) -> bytes:
-        """Return the waiting batch, which is then in flight until `sent` or `send_failed`."""
+        """Return the waiting batch, which is then in flight until `sent`, `send_failed` or
+        `drop`."""
         delay = now - self._first_arrival
         if delay > self.longest_delay:
             self.longest_delay = delay
@@ -208,7 +212,8 @@ class Buffer:
             self.nowait_limit = self.max_batch_bytes
 
     def send_failed(self) -> None:
-        """Count the bytes in flight as lost. They are not written again: half may be sent."""
+        """Count the bytes in flight as lost. They are not written again, because the client may
+        have got a part of them."""
         self._lost += self.in_flight
         self._set_in_flight(0)
 

@@ -18,7 +18,7 @@ class Cause(NamedTuple):
     error: BaseException | None = None
     """What the server's `send` raised."""
     is_app_error: bool = False
-    """True if the server rejected a message of the app's. The client has not left."""
+    """True if the server's `send` raised because of the app's message. The client has not left."""
 
 
 CLIENT_LEFT: Final = Cause(CancelReason.CLIENT_DISCONNECTED, "SSE client disconnected")

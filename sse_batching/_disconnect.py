@@ -23,17 +23,19 @@ IGNORED_AFTER_WAIT: Final = 16
 its handler, and may call `send` in each."""
 
 KEPT_EXCEPTIONS: Final = 8
-"""Exceptions whose tracebacks are cleared later. As many tasks of an app may be in `send` or
-`receive` when the app ends."""
+"""The most exceptions to keep until their tracebacks are cleared. As many tasks of an app may be in
+`send` or `receive` when the app ends."""
 
 FOLLOW_DISCONNECT: Final = (
     ClientDisconnected,
     StreamCancelled,
     ClientDisconnect,
-    # One task of the app writes to another one that has ended (FastAPI's EventSourceResponse).
+    # Raised where a task of the app writes to a task that has ended (FastAPI's
+    # EventSourceResponse).
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
 )
+"""What an app raises because its client is gone: see `follows_disconnect`."""
 
 
 class Disconnect:
@@ -43,12 +45,15 @@ class Disconnect:
     An app that asked gets the grace period first. After the grace period the app sees
     `http.disconnect`, and is cancelled if it still streams.
 
-    A late `send`, one that comes after the cause, is rejected: it raises. But if the app is also
-    waiting in `receive`, one late `send` is ignored: it returns. The framework then learns of the
-    disconnect from `receive` and cancels its generator at an `await` of the generator's own, which
-    closes it. A rejected `send` would leave the generator suspended until a garbage collection. If
-    a `send` was waiting when the stream was closed, several are ignored: the app goes on at once,
-    and frameworks take some loop iterations to cancel it.
+    A late `send` comes after the cause, or was waiting when the cause came. A late `send` is
+    rejected: it raises. But if the app is also waiting in `receive`, one late `send` is ignored: it
+    returns. The framework then learns of the disconnect from `receive`, even within the grace
+    period, and cancels its generator at an `await` of the generator's own, which closes the
+    generator. A rejected `send` would leave the generator suspended until a garbage collection.
+
+    If the ignored `send` was waiting when the cause came, and the app never asked for the token,
+    the following ones are ignored, too, up to `IGNORED_AFTER_WAIT`. The app goes on at once, and
+    frameworks take some loop iterations to cancel it.
     """
 
     __slots__ = (
@@ -77,7 +82,7 @@ class Disconnect:
         self.must_stop = False
         """True once the app is to be cancelled after the grace period: its response streamed."""
         self.app_error_raised = False
-        """True once a `send` of the app's has raised the server's error about the app."""
+        """True once a late `send` has raised the app error that is the cause."""
         self._loop = loop
         self._app_task = app_task
         self._receiver = receiver
@@ -149,8 +154,8 @@ class Disconnect:
     def reject_or_ignore(self, *, waited: bool) -> None:
         """Raise from a late `send`, or return if this one is ignored.
 
-        `waited`: the `send` came before the cause, and was waiting. Raises `ClientDisconnected`, or
-        the server's error about the app.
+        `waited`: the `send` was waiting when the cause came. Raises `ClientDisconnected`, or the
+        server's exception if the cause is an app error.
         """
         if not self.token_requested:
             self._receiver.deliver_disconnect()
@@ -203,10 +208,10 @@ class Disconnect:
             self._ignore = 1
 
     def _deliver_disconnect_soon(self) -> None:
-        """Deliver the disconnect two loop iterations from now.
+        """Deliver the disconnect after two more loop iterations.
 
-        By then the generator whose `send` was ignored has reached an `await` of its own. FastAPI
-        wraps another generator around it, and that one is reached first.
+        By then the generator whose `send` was ignored has reached an `await` of its own. One
+        iteration is too short for FastAPI, which wraps another generator around the app's.
         """
         if self._ignored_timer is None:
             iterations = iter(range(2))
@@ -249,9 +254,9 @@ def follows_disconnect(error: BaseException) -> bool:
 def clear_tracebacks(error: BaseException) -> None:
     """Clear the tracebacks of a swallowed exception and of all exceptions that it refers to.
 
-    Their frames hold the app's generator, which stays suspended as long as the frames live. Where a
-    frame of a framework refers to the exception, that lasts until a garbage collection (the frame
-    that anyio calls when a task of a group is done).
+    The frames of a traceback hold the app's generator, which stays suspended as long as the frames
+    live. If a frame refers to the exception in turn, only a garbage collection frees the frame. A
+    frame of anyio's does so: the function that anyio calls when a task of a group is done.
     """
     seen: list[BaseException] = []
     found: list[BaseException | None] = [error]

@@ -38,30 +38,33 @@ from .report import Outcome, StreamReport
 logger: Final = logging.getLogger("sse_batching")
 
 LAST_WRITE_TIME: Final = 1.0
-"""Seconds for the last write after `http.disconnect`. Some servers say it just before the last
-write returns (hypercorn on trio); on others the write never returns (hypercorn, HTTP/2)."""
+"""Seconds that the last write may still take after `http.disconnect`. hypercorn on trio says
+`http.disconnect` just before the last write returns. hypercorn with HTTP/2 never returns from the
+last write of a client that has left."""
 
 CLEANUP_TIME: Final = 1.0
-"""Seconds for this package's tasks to end. A task that is stuck in a `send` which cannot be
-cancelled (hypercorn on trio) is left to the server."""
+"""Seconds for writing what is buffered when the request is cancelled, and then for each task of
+this package to end. A task that is stuck in a `send` which cannot be cancelled (hypercorn on trio)
+is left to the server."""
 
 
 class Finished(NamedTuple):
     """How a request ended."""
 
     report: StreamReport | None
-    """None if the request was no stream."""
+    """None if there is nothing to report: the request neither streamed nor ended early, or no time
+    is left (`GeneratorExit`, `KeyboardInterrupt`)."""
     error: BaseException | None
     """The exception that the middleware raises; None: the middleware returns."""
     cancelled: bool = False
-    """True if the server cancelled the request, so that little time is left."""
+    """True if the request was cancelled, by the server or by this package: little time is left."""
 
 
 class Exchange:
-    """One request that streams, or whose token was asked for. The owner of its state.
+    """One request that streams, or whose token was asked for. Owns the state of the request.
 
-    Data goes down by calls: `send` to the response, its buffer and its writer. One signal comes up:
-    `close`.
+    Data goes down by calls, from `send` to the response, its buffer and its writer. One signal
+    comes up: `close`.
     """
 
     __slots__ = (
@@ -145,7 +148,7 @@ class Exchange:
         """The `send` of the app, from the moment that this exchange was made."""
         response = self._streaming
         if response is not None:
-            # Fast path, inlined: this is what an event costs.
+            # The fast path. It is not a method of its own, because every event takes it.
             try:
                 body, more = message["body"], message["more_body"]
             except KeyError:
@@ -195,7 +198,8 @@ class Exchange:
             raise
 
     async def start(self, message: Message) -> None:
-        """Start a batched response with this `http.response.start`."""
+        """Start a batched response with this `http.response.start`. If the client has left before,
+        close the response instead."""
         if self.state is ABANDONED:
             self.move(CLOSED)
             self.disconnect.must_stop = True
@@ -213,14 +217,15 @@ class Exchange:
         await self._wait_for(response.writer.write_through(message))
 
     async def _wait_for(self, delivery: Awaitable[None]) -> None:
-        """Await on behalf of the app's `send`. If the stream is closed meanwhile, reject or ignore
-        the `send`. The exception of a failed write is then the cause of the rejection."""
+        """Await `delivery` on behalf of the app's `send`. If the stream is closed meanwhile, reject
+        or ignore the `send`. `reject_or_ignore` then raises from the exception of a failed
+        write."""
         self._waiting_sends += 1
         try:
             await delivery
         except Exception:
             if self.state is not CLOSED:
-                raise  # the server rejects a message of the app's: an app error
+                raise  # an app error: the server's `send` raised because of the app's message
         except BaseException as cancellation:
             self.disconnect.clear_traceback_later(cancellation)
             raise
@@ -230,7 +235,7 @@ class Exchange:
             self.disconnect.reject_or_ignore(waited=True)
 
     async def _send_late(self, message: Message) -> None:
-        """Answer a `send` after the stream was closed, or during the write of the last message."""
+        """Take a message that comes after the last message, or after the stream was closed."""
         if self.state is not CLOSED and self._response is not None:
             await self._response.writer.wait_turn()
         if self.state is CLOSED:
@@ -240,7 +245,10 @@ class Exchange:
             await self._server_send(message)
 
     def receive_failed(self, error: BaseException) -> None:
-        """Note that the app's `receive` raised: the server may have cancelled the request."""
+        """Close the stream if the server has cancelled the request while the app was in `receive`.
+
+        `error`: what the app's `receive` raises.
+        """
         if self._receiver.watching and not isinstance(error, Exception):
             self.disconnect.clear_traceback_later(error)
             self._app_task.if_cancelled_outside(partial(self.close, SERVER_CANCELLED))
@@ -262,7 +270,7 @@ class Exchange:
         return self._disconnect.cause if self._disconnect is not None else None
 
     def move(self, state: State) -> None:
-        """Change the state. No other method does."""
+        """Change the state. Only this method changes the state of an exchange."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
         self._streaming = None
@@ -270,9 +278,11 @@ class Exchange:
             self._receiver.unwatch()
 
     def close(self, cause: Cause | None) -> None:
-        """End the response: completely (None), or early for this cause. Only the first one counts.
+        """End the response: completely (None), or early for this cause. Only the first cause
+        counts.
 
-        The one signal from the parts below: from the writer, the receiver and the timers.
+        The one signal from the parts below: from the writer, the receiver and the app task. If the
+        client leaves during the last write, the write may still take `LAST_WRITE_TIME`.
         """
         if cause is None:
             if self.state is FINISHING:
@@ -303,6 +313,8 @@ class Exchange:
 
     def _stop_and_notify(self, cause: Cause, disconnect: Disconnect) -> None:
         response = self._response
+        # If the server has cancelled the request, the client may still be there: `finish` writes
+        # what is buffered.
         if response is not None and cause.reason is not CancelReason.SERVER_SHUTDOWN:
             response.writer.abort()
         self._receiver.give_up()
@@ -364,7 +376,7 @@ class Exchange:
         )
 
     def _raised(self, error: BaseException | None, *, ours: bool) -> BaseException | None:
-        """Return what the middleware raises for this exception of the app's."""
+        """Return what the middleware raises, or None. `error`: what the app raised."""
         cause = self.cause
         if error is not None and not ours and (cause is None or not follows_disconnect(error)):
             return error
@@ -377,8 +389,8 @@ class Exchange:
     async def _write_rest(self, *, in_time: bool) -> None:
         """Write what is buffered. `in_time`: for at most `CLEANUP_TIME`, shielded.
 
-        Not in `_wait_for`: that would keep an exception after the tracebacks were cleared, and on
-        trio the app's generator would stay suspended.
+        This does not use `_wait_for`, which would keep an exception after the tracebacks were
+        cleared. On trio the app's generator would stay suspended.
         """
         response = self._response
         if response is None or response.writer.closed:
@@ -395,8 +407,8 @@ class Exchange:
             self._disconnect.stop()
 
     def _stop(self) -> None:
-        """Stop writing and watching. The tasks of this package end by themselves. A task that the
-        app left behind sends to the server directly (PASSING)."""
+        """Stop writing and watching: cancel the tasks of this package, which `_join` waits for. A
+        task that the app left behind sends to the server directly (PASSING)."""
         if self.state is STREAMING:
             self.move(PASSING)
         if self._response is not None:
@@ -429,7 +441,8 @@ class Exchange:
             self._disconnect.release()
 
     def _report(self, error: BaseException | None) -> StreamReport | None:
-        """Return the report, or None if the request was no stream. `error`: the app's."""
+        """Return the report. None if the request neither streamed nor ended early. `error`: the
+        app's."""
         disconnect, response = self._disconnect, self._response
         cause = disconnect.cause if disconnect is not None else None
         if response is None and cause is None:

@@ -1,4 +1,4 @@
-"""The options of the middleware, checked once, when it is made."""
+"""The options of the middleware, checked when the middleware is made, or a stream configured."""
 
 from __future__ import annotations
 

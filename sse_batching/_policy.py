@@ -1,5 +1,7 @@
-"""Which responses are batched, commented and merged. Decided by the request and the start
-message."""
+"""Which responses are batched, may get keep-alive comments, and are merged.
+
+The request and the start message of the response decide.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ MEDIA_TYPES: Final = MediaTypes()
 
 
 def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> bool:
-    """Return True if the response has one of the media types, and a body."""
+    """Return True if the response has one of the media types, and may have a body."""
     for name, value in start.get("headers", ()):
         # `header` is inlined: this runs for every request.
         if len(name) == 12 and name.lower() == b"content-type":
@@ -56,7 +58,8 @@ def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> b
 
 
 def with_header_list(start: Message) -> Message:
-    """Return the message with headers that can be read more than once. They may be an iterator."""
+    """Return the message with headers that can be read more than once. An app may send an
+    iterator."""
     headers = start.get("headers", ())
     if type(headers) is list or type(headers) is tuple:
         return start
@@ -83,11 +86,11 @@ def takes_comments(start: Message) -> bool:
 
 
 def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
-    """Return a merger for the events of this response, or None.
+    """Return a merger for the events of this response. None if no event has to be looked at.
 
     Encoded events cannot be read. A response with a Content-Length or a status other than 200 is no
     live stream. A client that names its last event gets a replay, and may skip events by their
-    number.
+    number, so the merger of a replay has no formats: it only looks for the events of `flush_on`.
     """
     if not options.merge and not options.flush_on:
         return None

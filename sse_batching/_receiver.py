@@ -79,7 +79,7 @@ class Receiver:
 
     @property
     def watching(self) -> bool:
-        """True between `watch` and `unwatch`."""
+        """True from `watch` until `unwatch` or `stop`."""
         return self._close is not None
 
     @property
@@ -104,7 +104,8 @@ class Receiver:
         self.deliver_disconnect()
 
     def deliver_disconnect(self) -> None:
-        """Stop withholding `http.disconnect` from the app, now or when it comes."""
+        """Let the app receive `http.disconnect`: now if the client is gone, or else when it
+        leaves."""
         self._withholds_disconnect = False
         self._wake()
 
@@ -168,7 +169,8 @@ class Receiver:
         return message
 
     async def _next(self) -> Message:
-        """Return the next message of the queue. Waits for a message if the queue is empty."""
+        """Return the next message: from the queue, from the server if nobody reads there, or the
+        disconnect. Wait until there is one."""
         while True:
             if self._queue:
                 message = self._queue.popleft()
@@ -192,7 +194,7 @@ class Receiver:
                 self._waiting -= 1
 
     def _app_call_ended(self) -> None:
-        """Let another call of the app's read on, or else the task that reads ahead."""
+        """Let the task that reads ahead read on; if nobody watches, another call of the app's."""
         self._read_on()
         self._wake()
 

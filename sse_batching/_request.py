@@ -1,4 +1,4 @@
-"""The part of a request that every request pays for: it is found, and its messages are seen."""
+"""What every request pays for: to be found by `current_token()`, and one look at its messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class RequestContext:
     """The front of one request. Most requests do not stream, and need nothing else.
 
     The exchange is made when the response turns out to be a stream, or when somebody asks for the
-    token. Until then this object owns the state of the request; from then on the exchange does.
+    token, `flush` or `configure`. Until then this object owns the state of the request; from then
+    on the exchange does.
 
     `id` and `token` are safe in any thread. Everything else, the exchange included, belongs to the
     thread of the event loop.
@@ -61,9 +62,9 @@ class RequestContext:
         """The task in which the server runs the app, as `Loop.app_task` takes it."""
         self._state = AWAITING
         self.ended = False
-        """True once the app and the middleware have returned."""
+        """True once the app has ended, and its exchange is finished."""
         self.exchange: Exchange | None = None
-        """None for a request that neither streams nor was asked for its token."""
+        """None until the request streams, or is asked for its token."""
         self._receiver: Receiver | None = None
         self._token: CancellationToken | None = None
         self._id: str | None = None
@@ -109,8 +110,8 @@ class RequestContext:
         return self._start_in_loop(message)
 
     async def _start_in_loop(self, message: Message) -> None:
-        """Start the response in the event loop. asgiref's `async_to_sync` calls `send` in a thread,
-        and awaits the result in the event loop."""
+        """Start the response in the event loop. Needed where asgiref's `async_to_sync` calls `send`
+        in a thread, and awaits the result in the event loop."""
         await self.make_exchange().start(message)
 
     # For the code that serves the request. See `Stream`.
@@ -166,7 +167,7 @@ class RequestContext:
         return self.exchange
 
     def release(self) -> None:
-        """Drop the parts: the request is over.
+        """Drop what refers to the app: the request is over.
 
         This object may live longer, in a context that the server has copied for a timer of its own
         (uvicorn's keep-alive timer). A later caller of `token` gets a new token, cancelled if the

@@ -64,7 +64,7 @@ class BatchedResponse:
         self._loop = loop
         self._latency = loop.latency
         self._may_run_until = 0.0  # however long the loop iteration has lasted
-        self._iteration = 0  # the loop iteration in which `send` was called last
+        self._iteration = 0  # the loop iteration that `must_yield` saw last
         self._record_left = options.record_bytes
         self._recorded: list[bytes] | None = [] if options.record_bytes else None
         self._batching = options.batching
@@ -72,7 +72,8 @@ class BatchedResponse:
             self.buffer.stop_merging()
 
     def configure(self, options: Options) -> None:
-        """Apply changed options to the chunks that follow."""
+        """Apply changed options to the chunks that follow. A shorter `max_delay` also applies to
+        the waiting batch."""
         self._batching = options.batching
         self.buffer.set_fast_path(is_open=False)  # until the next chunk has looked at the options
         if not options.batching:
@@ -84,8 +85,8 @@ class BatchedResponse:
         """Buffer a chunk, and wait while the buffer is full. Write any other message after the
         batch, and wait for its delivery.
 
-        The slow path of `send`, for a writer that is `accepting`. `Buffer.add_nowait` is the fast
-        one.
+        The slow path of `send`; `Buffer.add_nowait` is the fast path. Call this only while the
+        writer is `accepting`.
         """
         body = message.get("body", b"")
         is_body = message["type"] == BODY
@@ -110,7 +111,8 @@ class BatchedResponse:
         if body or buffer.stream_began is None:
             self._record(body)
             buffer.add(body, now)
-        # Reopen the fast path, unless another producer is queued or bytes must still be recorded.
+        # Reopen the fast path, unless another producer is queued, bytes must still be recorded, or
+        # each chunk is to be written by itself.
         buffer.set_fast_path(is_open=not (writer.queued or self._record_left) and self._batching)
         if not self._batching:
             await writer.write_through(None)
@@ -138,7 +140,7 @@ class BatchedResponse:
         if latency.too_long(now):
             if self._iteration == latency.iteration:
                 return now >= self._may_run_until
-            self._may_run_until = now + ALLOWANCE  # the first chunk in this loop iteration
+            self._may_run_until = now + ALLOWANCE  # the first check in this loop iteration
         self._iteration = latency.iteration
         return False
 

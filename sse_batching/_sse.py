@@ -19,8 +19,8 @@ TAIL_LENGTH: Final = 3
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _LINE_END: Final = rb"(?:\r\n|\n|\r)"
-# A final CR may be half of a CRLF. The event ends with the CR for clients, too. The LF then begins
-# the next block, as one more blank line.
+# A CR at the end of a chunk may be half of a CRLF. The event ends with that CR nevertheless, as it
+# does for clients. If the LF follows, it begins the next block, as one more blank line.
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))" + _LINE_END)
 _LINE: Final = re.compile(rb"([^\r\n]*)" + _LINE_END)
 _FIELD: Final = re.compile(rb"([^:]*)(?:: ?(.*))?", re.DOTALL)
@@ -30,7 +30,8 @@ def at_event_boundary(tail: bytes) -> bool:
     """Return True if a comment line may follow these last bytes: an event has just ended, or the
     stream begins.
 
-    A final CR does not count, because its LF may follow, and would end an empty line.
+    A final CR does not count. An LF may follow that belongs to the CR, and behind a comment that LF
+    would be a blank line.
     """
     return not tail or tail.endswith((b"\n\n", b"\n\r\n"))
 
@@ -51,25 +52,27 @@ class Event(NamedTuple):
     data: tuple[Span, ...]
     """The values of the `data` lines."""
     id: Span | None = None
+    """The value of the last `id` line; None if there is none."""
     plain: bool = True
     """True if the block has only `data` lines and at most one `event` and one `id` line: no
     comment, no `retry`, no unknown field, and no byte order mark."""
 
     def payload(self) -> str:
-        """Return the single line of data. Each byte is one character, so positions stay the
-        same."""
+        """Return the first line of data, with one character for each byte, so that positions stay
+        the same. For events with a single line of data."""
         return self.block[slice(*self.data[0])].decode("latin-1")
 
 
 class Splitter:
-    """Cuts chunks into blocks, however the chunks are cut: after each match of `_end`."""
+    """Cuts a stream into blocks, after each match of `_end`, wherever chunks begin and end."""
 
     _end: re.Pattern[bytes]
     _end_length: int
+    """How many bytes of a match may have come with earlier chunks."""
 
     def __init__(self) -> None:
         self._held = bytearray()
-        self._released = 0  # bytes already returned, kept because they may begin an end
+        self._released = 0  # bytes of `_held` already returned; an end may begin in them
 
     @property
     def held(self) -> int:
@@ -120,10 +123,10 @@ def is_one_block(chunk: bytes) -> bool:
 
 
 def read_event(block: bytes, start: int = 0) -> Event | None:
-    """Return the event in this block of an event stream, from `start` on, or None.
+    """Return the event in this block of an event stream, from `start` on.
 
-    By the standard, an event needs a `data` line. Only the last block of a stream may lack its
-    blank line, and then it is no event either.
+    Return None if the block has no `data` line, which an event needs by the standard. An event also
+    needs its blank line, so the block must be complete.
     """
     name, identifier, data, plain = "", None, [], True
     seen = set()

@@ -7,24 +7,27 @@ from typing import Final
 
 
 class State(IntEnum):
-    """Where a request stands. Only `Exchange.move` changes the state.
+    """Where a request stands. `RequestContext` owns the state until there is an exchange. From then
+    on only `Exchange.move` changes the state.
 
-    An `IntEnum`, because every request looks up two states in a table. The hash of a plain `Enum`
+    An `IntEnum`, because every stream looks up its states in a table. The hash of a plain `Enum`
     member is a call of a Python function.
     """
 
     AWAITING = auto()
     """The app has not started its response."""
     ABANDONED = auto()
-    """The client left before the response started."""
+    """The request ended early before the response started: the client left, or the server cancelled
+    the request."""
     PASSING = auto()
-    """The response is not batched."""
+    """The response is not batched, or the app has returned without a last message."""
     STREAMING = auto()
     """The response is batched."""
     FINISHING = auto()
     """The app's last message is being written."""
     COMPLETED = auto()
-    """The last message was delivered. A disconnect after it is only the end of the request."""
+    """The last message was delivered or, of a response that is not batched, is passed to the
+    server. A disconnect after that is only the end of the request."""
     CLOSED = auto()
     """The batched response ended early. `send` is rejected or ignored, and nothing is added to the
     buffer. What is buffered is still written if the server has cancelled the request, and dropped

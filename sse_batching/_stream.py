@@ -18,8 +18,9 @@ current_request: Final[ContextVar[RequestContext]] = ContextVar("sse_batching.re
 class Stream:
     """The stream of one request, for the code that serves the request.
 
-    Every HTTP request has one, whether or not its response turns out to be a stream. `id` and
-    `token` are safe in any thread. The rest belongs to the event loop that serves the request.
+    Every HTTP request that goes through the middleware has one, whether or not its response turns
+    out to be a stream. `id` and `token` are safe in any thread. `flush` and `configure` may be
+    called only in the event loop that serves the request, by any task there.
     """
 
     __slots__ = ("_request",)
@@ -41,9 +42,10 @@ class Stream:
     async def flush(self) -> None:
         """Write the buffered batch now, and return when the server has taken it.
 
-        Does nothing if the response is not batched, has not started or has ended. Raises
-        `ClientDisconnected` if the client is gone. A cancelled wait takes nothing back: the batch
-        is written.
+        Does nothing if the response is not batched, has not started or has ended. If the client is
+        gone, `flush` raises `ClientDisconnected` or returns, as the app's `send` does then. If the
+        server's `send` raises because of the app, `flush` raises the same exception. A cancelled
+        wait takes nothing back: the batch is written.
         """
         await self._request.make_exchange().flush()
 
@@ -51,9 +53,10 @@ class Stream:
         """Change the batching of this response, from the next chunk on. None leaves an option as it
         is.
 
-        With `enabled=False`, each chunk is delivered by itself before `send` returns. A disconnect
-        is noticed as before. A wrong value raises `TypeError` or `ValueError`, as in the
-        middleware.
+        `max_delay` is in seconds. A shorter one also applies to the chunks that are waiting. With
+        `enabled=False`, `send` returns only when its chunk is delivered, and merging ends for this
+        response. A disconnect is noticed as before. Does nothing if the response is not batched. A
+        wrong `max_delay` raises `TypeError` or `ValueError`, as in the middleware.
         """
         self._request.make_exchange().configure(max_delay, enabled)
 
@@ -61,9 +64,9 @@ class Stream:
 def current_stream() -> Stream:
     """Return the stream of the request that is being served.
 
-    Found by a context variable, which reaches every task that the app starts, and the threads of
-    `run_in_threadpool` and `asyncio.to_thread`. Raises `LookupError` outside a request that goes
-    through the middleware.
+    The stream is found by a context variable, which reaches every task that the app starts, and the
+    threads of `run_in_threadpool` and `asyncio.to_thread`. Raises `LookupError` outside a request
+    that goes through the middleware.
     """
     return Stream(_current())
 
@@ -72,11 +75,11 @@ def current_token() -> CancellationToken:
     """Return the cancellation token of the request that is being served.
 
     An app that asks for its token gets the grace period: after the cancellation, the app sees
-    `http.disconnect` only when `grace_period` is over (see `SSEBatchingMiddleware`). An app that
-    never asks sees the disconnect at once.
+    `http.disconnect` only when `grace_period` is over (see `SSEBatchingMiddleware`), or when the
+    app sends again and waits in `receive`. An app that never asks sees the disconnect at once.
 
-    Safe in any thread that the context variable reaches. Raises `LookupError` outside a request
-    that goes through the middleware.
+    Each call returns the same token. Safe in any thread that the context variable reaches. Raises
+    `LookupError` outside a request that goes through the middleware.
     """
     return _current().token
 
@@ -85,8 +88,9 @@ def get_token(scope_or_request: Mapping[str, Any] | HTTPConnection) -> Cancellat
     """Return the token that `current_token` returns, for an ASGI scope or a Starlette or FastAPI
     request.
 
-    For code that the context variable does not reach, such as a thread of another pool. Raises
-    `LookupError` if the request does not go through the middleware, or has ended.
+    For code that the context variable does not reach, such as a thread of another pool. A call asks
+    for the token, as `current_token` does. Safe in any thread. Raises `LookupError` if the request
+    does not go through the middleware, or has ended.
     """
     scope = (
         scope_or_request.scope if isinstance(scope_or_request, HTTPConnection) else scope_or_request

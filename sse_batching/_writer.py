@@ -1,4 +1,4 @@
-"""The only caller of the server's `send` for one batched response."""
+"""The only caller of the server's `send` while a batched response streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
 from ._types import Message, Send
 
 _UNKNOWN_TAIL: Final = b"?"
-"""The end of a message that is not looked at: never an event boundary, so no comment follows."""
+"""Stands for the last bytes of a message whose body is not looked at. It is no event boundary, so
+no comment follows the message."""
 
 
 class PendingMessage:
@@ -54,13 +55,13 @@ class SuspendedWrite(NamedTuple):
 class BatchWriter:
     """Writes batches when they are due, and other messages in order between them.
 
-    One task makes one write at a time. A producer (the app's `send`) never writes: it adds to the
-    buffer and calls `schedule`, or waits in `write_through`, `drain` or `wait_turn`. So cancelling
-    a producer never interrupts a write, and a slow producer never blocks another.
+    One task makes one write at a time. A *producer* (a call of the app's `send`) never writes. It
+    adds to the buffer, which calls `schedule`, or waits in `write_through`, `drain` or `wait_turn`.
+    So cancelling a producer never interrupts a write, and a slow producer never blocks another.
 
     For a batch whose deadline has come, the task need not wake. Most servers take a write without
     waiting, so the timer's callback makes the write in the name of the task (`on_timer`). The task
-    wakes only if the server has to wait for its client.
+    wakes only if the server has to wait for its client. (On trio the task wakes for every write.)
 
     `close` is `Exchange.close`. It is called with a `Cause` when a write fails or stalls, and with
     None when the last message is delivered.
@@ -106,10 +107,10 @@ class BatchWriter:
         keepalive_interval: float | None,
     ) -> None:
         self.closed = False
-        """True once the last message is written, or the writer is aborted."""
+        """True once the writer is aborted, or has written a message that is `last`."""
         self.queued = 0
-        """How many producers are ahead of new chunks: one whose message is being written (`_run`
-        subtracts it), and those in `wait_turn`."""
+        """How many producers go before new chunks: the sender of the pending message, which `_run`
+        subtracts once the message is written, and every producer in `wait_turn`."""
         self.writes = 0
         self.bytes_sent = 0
         self._send = send
@@ -288,10 +289,11 @@ class BatchWriter:
                 self._suspended = None
 
     async def _write_pending(self, pending: PendingMessage) -> None:
-        """Write the message. An exception of the write goes to the sender that waits."""
+        """Write the waiting batch and then the message, then wake the sender of the message. The
+        sender raises what the write raises."""
         message = pending.message
         if pending.last:
-            assert message is not None  # the last message is a message
+            assert message is not None  # only a flush has no message
             body = self._take(self._time()) if self._buffer.waiting else b""
             if body is not message.get("body", b""):
                 message = {**message, "body": body}

@@ -28,7 +28,8 @@ MISSING: Final = object()
 
 
 class Registration:
-    """A registered callback of a token. As a context manager, it unregisters itself at the end."""
+    """A registered callback of a token. As a context manager, it unregisters the callback at the
+    end of the block."""
 
     __slots__ = ("_call", "_token")
 
@@ -60,7 +61,8 @@ class CancellationToken:
     """A flag that is set once and never cleared: "nobody needs this work any more".
 
     Usable without the middleware. All methods are safe in any thread, any task, and any signal
-    handler: they take no lock.
+    handler. One exception: a signal handler that calls `cancel` may deadlock if the signal has
+    interrupted `wait` in the same thread.
 
     *Not guaranteed*: that the work stops. The code that does the work has to check the token. A
     signal handler (`signal.signal`) that cancels wakes the tasks in `wait_async` only when their
@@ -103,9 +105,9 @@ class CancellationToken:
         """Cancel the token. Return True for the first call. Later calls change nothing.
 
         Synchronous: when the first call returns, the callbacks have run in this thread, in the
-        order in which they were registered. The exception of a callback is logged, and the other
-        callbacks still run. `KeyboardInterrupt` and `SystemExit` are raised again after the last
-        callback. Raises `ValueError` for an unknown reason.
+        order in which they were registered. A later call does not wait for them. The exception of a
+        callback is logged, and the other callbacks still run. `KeyboardInterrupt` and `SystemExit`
+        are raised again after the last callback. Raises `ValueError` for an unknown reason.
         """
         cause = (CancelReason(reason), message, error)
         first = self._cause.setdefault(CAUSE, cause) is cause
@@ -169,9 +171,9 @@ class CancellationToken:
         """Call `callback(*args, **kwargs)` once, when the token is cancelled; now, if it already
         is.
 
-        The callback runs in the thread that cancels. In a request, that is the thread of the event
-        loop, so the callback must be quick and must not block. A coroutine function raises
-        `TypeError`.
+        The callback runs in the thread that cancels. When the middleware cancels, that is the
+        thread of the event loop, so the callback must be quick and must not block. A coroutine
+        function raises `TypeError`.
 
         `token.register(agent.interrupt, "SSE client disconnected")` is all that an agent with an
         interrupt method needs. Others need `token.register(task.cancel)` or

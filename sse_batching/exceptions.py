@@ -1,6 +1,6 @@
-"""The exceptions of the package, by whose fault they are.
+"""The exceptions of the package. Each one says who ended the stream.
 
-Each of them means that the stream has ended. None of them leaves a stream half usable.
+After any of these exceptions the stream has ended: no `send` succeeds any more.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class StreamCancelled(SSEBatchingError):
 
 
 class ClientDisconnected(SSEBatchingError, OSError):
-    """Raised by the `send` of an app whose client can no longer be reached.
+    """Raised by the `send` of an app, and by `Stream.flush`, after the stream has ended early.
 
-    The client is at fault, not the app. A subclass of `OSError`, because ASGI (HTTP spec 2.4) lets
-    a server raise an `OSError` there, and frameworks already catch it. `__cause__` is the exception
-    of the write that failed; None if the client left or stalled.
+    The app is not at fault: the client left or stalled, a write failed, or the server cancelled the
+    request. `reason` says which. A subclass of `OSError`, because ASGI (HTTP spec 2.4) lets a
+    server raise an `OSError` in `send`, and frameworks already catch that. `__cause__` is the
+    exception of the write that failed; None if no write failed.
     """
 
     def __init__(self, message: str, reason: CancelReason) -> None:

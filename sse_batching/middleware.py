@@ -34,17 +34,21 @@ class SSEBatchingMiddleware:
         app.add_middleware(SSEBatchingMiddleware)      # Starlette, FastAPI
         app = SSEBatchingMiddleware(app)               # any ASGI app
 
-    *Guaranteed*: the bytes are those that the app sent, in order (with `keepalive_interval`,
-    comment lines are added between events). What is not a response of a listed media type passes
-    through untouched. When the client leaves, a write fails or stalls, or the server cancels the
-    request, the request's `CancellationToken` is cancelled, once, and the app's `send` raises
-    `ClientDisconnected`. docs/guarantees.md has all of it.
+    *Guaranteed*: without `merge`, the bytes are those that the app sent, in order (with
+    `keepalive_interval`, comment lines are added between events). What is not a response of a
+    listed media type passes through untouched. When the client leaves, a write fails or stalls, or
+    the server cancels the request, the request's `CancellationToken` is cancelled, once, and the
+    app's `send` raises `ClientDisconnected`. (If the app also waits in `receive`, the first `send`
+    after that may return, and discards its message: the app sees `http.disconnect` in `receive`.)
+    docs/guarantees.md has all of it.
 
-    *Not guaranteed*: that a client which vanishes without a word (no FIN, no RST) is noticed
-    before a write stalls; servers buffer some megabytes for it. And a chunk that `send` has
-    accepted is buffered, not delivered: `current_stream().flush()` waits for that.
+    *Not guaranteed*: that a chunk is delivered when `send` returns. The chunk is buffered, and
+    `current_stream().flush()` waits for its delivery. Nor that a client which vanishes without a
+    word (no FIN, no RST) is noticed before a write stalls: servers buffer some megabytes for such a
+    client.
 
-    One instance serves any number of requests at once, in any number of event loops.
+    One instance serves any number of requests at once, in any number of event loops, each in a
+    thread of its own.
 
     Durations are seconds, sizes are bytes. A wrong option raises `TypeError` or `ValueError`,
     naming the option and the value.
@@ -54,30 +58,34 @@ class SSEBatchingMiddleware:
         max_delay: the longest time that a chunk waits for more chunks. The first chunk, and any
             chunk after a quiet `max_delay`, is written at once and begins a burst. No chunk waits
             longer than its burst is old. 0: join only the chunks that arrive during a write.
-        max_batch_bytes: flush at this size. Also the most that is buffered for a stream: past it
-            the app's `send` waits until the client has read on.
+        max_batch_bytes: flush at this size. Also the bound on what is buffered for a stream, with
+            the write in flight. At the bound the app's `send` waits until the server has taken a
+            write. The one chunk that crosses the bound is still buffered.
         media_types: the responses to batch, as `type/subtype`.
         keepalive_interval: send a comment line when nothing was sent for so long; None: never.
-            Only into `text/event-stream`, between events.
+            Only into a `text/event-stream` without `Content-Length` and `Content-Encoding`, and
+            only between events.
         send_timeout: a write that takes this long means that the client has stalled; None: no
             limit.
         grace_period: how long an app that asked for its token may clean up. The period begins with
-            the token's cancellation. After it the app sees `http.disconnect`, and is cancelled if
-            it still streams.
+            the token's cancellation. After the period the app sees `http.disconnect` (earlier, if
+            the app sends again and waits in `receive`), and is cancelled if it still streams.
         record_bytes: keep the first so many bytes that the app produced, for the report.
         merge: join adjacent text deltas of a batch into one event. None: leave events unchanged.
-            `"auto"`: detect the format. Or one or several formats of `sse_batching.formats`. Any
-            other event of a detected format is written at once, after the pending batch. Unknown
-            events pass through. docs/merging.md says what this changes for clients, and which
-            responses are never merged.
-        flush_on: the types of further events that must not wait: their `event` field, or the
-            member `type` of their JSON.
+            `"auto"`: detect the format. Or one or several formats of `sse_batching.formats`. In a
+            stream of a detected format, an event that is no text delta is written at once, in one
+            write with what is pending. Unknown events pass through. docs/merging.md says what this
+            changes for clients, and which responses are never merged.
+        flush_on: events that are written at once, also without `merge`: the values of their
+            `event` field, or of the member `type` of their JSON data.
         max_merged_bytes: the largest size of a merged event.
         enabled: called with the scope of each HTTP request. If it returns False, the request passes
             through as without the middleware.
-        on_close: called with the `StreamReport` when a stream has ended. Also for a request whose
-            client left before the response began, if the token was asked for. May be a coroutine
-            function. Its exceptions are logged.
+        on_close: called with the `StreamReport` when a stream has ended, in the request's task.
+            Also called for a request that does not stream, if its token was asked for and the
+            request ended early. May be a coroutine function, which is awaited before the middleware
+            returns: for at most `grace_period` if the request was cancelled. An `Exception` that it
+            raises is logged. Not called when `KeyboardInterrupt` or `GeneratorExit` ends the app.
     """
 
     def __init__(
@@ -139,7 +147,7 @@ class SSEBatchingMiddleware:
             raised = error if request.exchange is None else await self._finish(request, error)
             if raised is error:
                 if not isinstance(error, Exception):
-                    error.__traceback__ = None  # a cancellation; see `clear_tracebacks`
+                    error.__traceback__ = None  # most likely a cancellation: `clear_tracebacks`
                 raise
             clear_tracebacks(error)
         else:

@@ -9,7 +9,7 @@ class CancelReason(StrEnum):
     """Why a token was cancelled. The middleware uses the first four, your own code the others."""
 
     CLIENT_DISCONNECTED = "client_disconnected"
-    """The server said `http.disconnect` while the request was being served."""
+    """The server said `http.disconnect` before the response was complete."""
     SEND_FAILED = "send_failed"
     """A write to the server raised."""
     SEND_TIMEOUT = "send_timeout"

@@ -28,14 +28,14 @@ class StreamReport:
     reason: CancelReason | None
     """The reason of an early end; None if there was none."""
     error: BaseException | None
-    """The exception of the write that failed, or else of the app."""
+    """The exception of the write that failed, or else of the app; None if there was none."""
     chunks: int
-    """Body messages that the app sent and the middleware accepted. An empty one counts only if it
-    comes first."""
+    """Chunks (bodies of the app's messages) that the middleware accepted. An empty chunk counts
+    only if it is the first of the response."""
     bytes_in: int
     """Bytes of these chunks."""
     writes: int
-    """Body messages that the server accepted."""
+    """Body messages that the server accepted, with keep-alive comments."""
     bytes_sent: int
     """Bytes of these writes, with keep-alive comments, after merging."""
     bytes_undelivered: int
@@ -43,11 +43,12 @@ class StreamReport:
     time_to_first_chunk: float | None
     """From the start of the request to the app's first chunk; None if there was none."""
     duration: float
-    """From the start of the request to the end of the app."""
+    """From the start of the request until the app and the last write have ended."""
     longest_delay: float
-    """The longest time that a byte waited before its write began."""
+    """The longest time that a chunk waited in the buffer before its write began."""
     cancel_latency: float | None
-    """From the moment the stream was closed to the end of the app; None if it was not closed."""
+    """From the cause of an early end (`reason`) to the end of the request; None if there was no
+    early end."""
     recorded: bytes
     """The first `record_bytes` bytes that the app produced, delivered or not."""
     recorded_all: bool

@@ -1,4 +1,6 @@
-"""Time, timers and tasks of the running event loop. Only this folder names asyncio or trio.
+"""Time, timers and tasks of the running event loop.
+
+In the package, only this folder and the clock of `sse_batching.testing` import asyncio or trio.
 
 `current_loop()` returns the `Loop` of the running event loop: asyncio's (uvloop's, too) or trio's.
 Both implement the protocols below, whose docstrings state the contract.
@@ -31,7 +33,8 @@ class Task(Protocol):
         does.
 
         Return None if `work` has finished. Otherwise return the rest, which this task has to await.
-        Raises what `work` raises. Call it from a callback of the event loop, not from a task.
+        On trio nothing of `work` is run here: the rest is all of it. Raises what `work` raises.
+        Call this method from a callback of the event loop, not from a task.
         """
 
     def cancel(self) -> None:
@@ -42,7 +45,8 @@ class Task(Protocol):
         """True once the task has ended."""
 
     async def join(self, timeout: float) -> None:
-        """Wait until the task has ended, at most `timeout` seconds. Never raises its exception."""
+        """Wait until the task has ended, at most `timeout` seconds. Never raises what the task
+        raised."""
 
 
 class AppTask(Protocol):
@@ -56,14 +60,14 @@ class AppTask(Protocol):
         """Cancel the app."""
 
     def counting_cancels(self, call: Callable[[], object]) -> None:
-        """Call `call`, and count the cancellations of this task that it requests as our own.
+        """Call `call`, and count the cancellations of this task that `call` requests as our own.
 
-        ``token.register(task.cancel)`` with the request's own task requests one.
+        The callback of `token.register(task.cancel)` requests one, if `task` is the app's.
         """
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
-        """In the handler of a cancellation: call back in the next loop iteration if the
-        cancellation came from outside this package.
+        """Call back in the next loop iteration, if the cancellation that is being handled came from
+        outside this package. To be called in the `except` block that handles it.
 
         A server that shuts down may run only one more loop iteration (uvicorn), so this must not
         wait until the app has ended.
@@ -79,7 +83,7 @@ class AppTask(Protocol):
 
 
 class Parker(Protocol):
-    """The place where one task waits for work."""
+    """The place where one task waits for work. While the task waits there, it is parked."""
 
     @property
     def parked(self) -> bool:
@@ -123,8 +127,8 @@ class Loop(Protocol):
 
     @property
     def timer_queues(self) -> Callable[[float], TimerQueue]:
-        """Return the queue for one delay: for deadlines that are this many seconds away when they
-        are added.
+        """Return the queue for one delay: for deadlines that are at most this many seconds away
+        when they are added, and mostly exactly as many.
 
         The callbacks run in an empty context, not in that of the first waiter.
         """
@@ -146,10 +150,10 @@ class Loop(Protocol):
         """True if `AppTask.cancel` works only around an app that runs in `AppTask.scope`."""
 
     def current_task(self) -> Any:
-        """Return the running task, for `app_task`. On trio: a new `TrioAppTask`."""
+        """Return what `app_task` takes: the running task; on trio, a new `TrioAppTask`."""
 
     def app_task(self, task: Any) -> AppTask:
-        """Return this task of `current_task` as the one in which the server runs the app."""
+        """Return the `AppTask` for what `current_task` returned in the task that runs the app."""
 
     def parker(self) -> Parker:
         """Return a new place for a task to wait."""

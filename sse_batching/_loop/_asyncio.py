@@ -104,7 +104,7 @@ class AsyncioTask:
 
 
 class AsyncioAppTask:
-    """See `AppTask`. Cancels with `asyncio.Task.cancel`, and counts the requests of each side.
+    """See `AppTask`. Cancels with `asyncio.Task.cancel`, and counts the requests that are our own.
 
     An anyio `CancelScope` around every request would make this class unnecessary, and would double
     the cost of a request that does not stream (docs/performance.md).
@@ -137,8 +137,9 @@ class AsyncioAppTask:
         task = self._task
         if task is None or asyncio.current_task() is not task:
             return
-        # Minus infinity: a cancelled cancel scope of anyio's, which belongs to the app. So does
-        # `asyncio.timeout`, which has undone its cancellation by the next loop iteration.
+        # A deadline of minus infinity means that an anyio cancel scope of the app's is cancelled.
+        # The app may use `asyncio.timeout` as well, which has undone its cancellation by the next
+        # loop iteration, where the count below is compared.
         if anyio.current_effective_deadline() == -math.inf:
             return
         limit = self._before + self._own

@@ -7,8 +7,8 @@ from typing import Final
 
 MAX_ITERATION: Final = 0.001
 """Seconds after which an app that never awaits has to yield to other tasks. The effective limit is
-up to twice as long, because an iteration is sampled at this interval. A request needs four or five
-loop iterations, and five times this limit is still a delay that nobody notices."""
+up to twice as long, because an iteration is sampled at this interval. Another request needs four or
+five loop iterations meanwhile, and five times this limit is still a delay that nobody notices."""
 
 
 class LoopLatency:

@@ -10,7 +10,8 @@ NOT_BEGUN: Final = object()
 
 
 class Suspended:
-    """The rest of a coroutine. Await it once, in the task in whose name the coroutine was begun."""
+    """The rest of a coroutine. To be awaited once, in the task in whose name the coroutine was
+    begun."""
 
     __slots__ = ("_coroutine", "_yielded")
 

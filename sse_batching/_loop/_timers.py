@@ -35,7 +35,7 @@ class Clock(Protocol):
 class LazyTimer:
     """A timer whose deadline moves often and expires seldom.
 
-    At the deadline the timer calls `callback(now)`. The callback does what is due and returns the
+    When the timer expires, it calls `callback(now)`. The callback does what is due and returns the
     next deadline, or None. So a deadline that moves later needs no cancelled timer: the timer
     expires early, and the callback returns the later deadline. An early expiry costs less than a
     cancelled timer for each move.
@@ -48,10 +48,10 @@ class LazyTimer:
         self._callback = callback
         self._timer: Timer | None = None
         self.when = math.inf
-        """The deadline; infinity while the timer is not set."""
+        """When the timer expires; infinity while the timer is not set."""
 
     def reschedule(self, when: float) -> None:
-        """Expire at that time, or earlier."""
+        """Set the deadline. The timer expires then, or earlier if it was set to an earlier time."""
         if self._timer is not None:
             if self.when <= when:
                 return
@@ -80,7 +80,7 @@ class Waiter(Protocol):
     """An object that waits in a `TimerQueue`."""
 
     def on_timer(self) -> None:
-        """Do what is due. Must not raise."""
+        """Do what is due. Must not raise: the waiters that are due with this one would be late."""
 
 
 class TimerQueue:
@@ -88,7 +88,7 @@ class TimerQueue:
 
     Deadlines that lie equally far in the future expire in the order in which they were added, so
     the first in the queue is the next to expire. A deadline that is earlier than the last one of
-    the queue gets a timer of its own.
+    the queue, as in a young burst, gets a timer of its own.
 
     A timer for each deadline would create three objects that the garbage collector counts. With
     hundreds of streams, whose batches begin and end together, the collector ran many times a
@@ -165,7 +165,7 @@ class TimerQueues:
         self.by_delay: WeakValueDictionary[float, TimerQueue] = WeakValueDictionary()
 
     def __call__(self, delay: float) -> TimerQueue:
-        """Return the queue for deadlines that are `delay` seconds after they are added."""
+        """Return the queue for deadlines that are at most `delay` seconds away when added."""
         queue = self.by_delay.get(delay)
         if queue is None:
             queue = self.by_delay[delay] = TimerQueue(self._call_at, self._time)

@@ -21,7 +21,8 @@ class Format(Protocol):
 
     @property
     def header(self) -> bytes | None:
-        """A header that every response in this format has, and no other. None: no such header."""
+        """The name, in lower case, of a header that every response in this format has, and no other
+        response. None: there is no such header."""
 
     @property
     def get_is_replay(self) -> bool:
@@ -34,7 +35,8 @@ class Format(Protocol):
 
     @property
     def mark(self) -> bytes:
-        """Bytes that are in every event that `read` may return. Other events are not parsed."""
+        """Bytes that are in every event that `read` may take for a delta. Once the format is
+        detected, other events are not parsed."""
 
     def recognises(self, event: Event, value: Any) -> bool:
         """Return True if the event, whose data has this value, is in this format."""
@@ -54,10 +56,11 @@ class JSONFormat:
     recognise: Callable[[Mapping[str, Any]], bool]
     """Return True if an event whose data is this object is in this format."""
     rules: tuple[Rule, ...]
-    """The kinds of delta events. The first rule that merges an event counts. `JSONTemplate.accepts`
-    decides which two events are merged."""
+    """The kinds of delta events. The first rule under which an event may be merged counts.
+    `JSONTemplate.accepts` decides which two events are merged."""
     mark: bytes = b""
-    """Bytes that are in every delta event. Other events are not parsed."""
+    """Bytes that are in every delta event. Once the format is detected, other events are not
+    parsed."""
     header: bytes | None = None
     get_is_replay: bool = False
     exclusive: ClassVar[bool] = True

@@ -22,34 +22,35 @@ from ._template import Delta, Template
 from ._values import MISSING
 
 GIVE_UP_AFTER_UNKNOWN: Final = 16
-"""Give up after this many events at the start of a stream, if none of them has a known format."""
+"""Give up after this many events at the start of a stream, if none of them is in a known format. A
+format that is not `exclusive` is looked for without limit."""
 
 GIVE_UP_AFTER_UNMERGED: Final = 64
 """Give up after this many deltas in a row, if none of them has a template that is known by then."""
 
 KNOWN_TEMPLATES: Final = 4
-"""Templates to keep. Several are needed where deltas of different kinds alternate: an event is
-compared with each template before it is parsed."""
+"""How many templates to keep. Several are needed where deltas of different kinds alternate: an
+event is compared with each template before it is parsed."""
 
 
 class Mode(Enum):
     """What the merger does with events."""
 
     DETECTING = auto()
-    """It reads events to detect the format of the stream."""
+    """Read events, to detect the format of the stream."""
     MERGING = auto()
-    """It merges deltas. The format is known."""
+    """Merge deltas. The format is known."""
     WATCHING = auto()
-    """It merges nothing, and reads events only to find those named in `flush_on`."""
+    """Merge nothing. Read events only to find those that `flush_on` names."""
     PASSTHROUGH = auto()
-    """It reads nothing any more."""
+    """Read nothing any more."""
 
 
 class Place(Enum):
     """Where in the stream the next byte is."""
 
     BETWEEN_BLOCKS = auto()
-    """At the beginning of a block."""
+    """At the beginning of a block. Nothing is held."""
     IN_BLOCK = auto()
     """Inside a block whose first bytes are held."""
     IN_TORN_BLOCK = auto()
@@ -75,8 +76,8 @@ class Merger:
         flush_on: the events that must not wait, by the name in their `event` field, or by the
             member `type` of their data.
         max_merged_bytes: the largest size of a merged event.
-        max_event_bytes: an event of this size or more passes through. If it is not complete, the
-            merging ends, because the event would have to be held.
+        max_event_bytes: a larger event passes through, unless it fits a template. When this much of
+            an incomplete event would have to be held, the merging ends.
         lines: True for newline-delimited JSON, False for an event stream.
     """
 
@@ -122,7 +123,7 @@ class Merger:
     def add(self, chunk: bytes) -> bool:
         """Add a chunk. Return True if what is ready now must not wait."""
         templates = self._templates
-        # Fast path: the chunk is one more event of the current run, or of its template.
+        # Fast path: the chunk is one more event of the template that was used last.
         if templates and self._place is _BETWEEN_BLOCKS:
             template = templates[0]
             if (
@@ -153,7 +154,7 @@ class Merger:
         return b"".join(out)
 
     def release(self) -> None:
-        """Make the held bytes ready, too."""
+        """Make the held bytes ready, too, although their block is not complete."""
         if held := self._splitter.release():
             self._pass_through(held)
             self._place = Place.IN_TORN_BLOCK if held.strip(b"\r\n") else Place.BETWEEN_BLOCKS
@@ -239,7 +240,7 @@ class Merger:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Look for no format any more."""
+        """Look for no format any more. Read on only for the events of `flush_on`."""
         self._formats = ()
         self.mode = Mode.WATCHING if self._flush_on else Mode.PASSTHROUGH
 
@@ -256,7 +257,7 @@ class Merger:
     def _add_to(self, template: Template, block: bytes, parts: Parts | None = None) -> bool:
         """Add an event to the run of this template. Return False if the template does not take it.
 
-        If the current run has another template, the current run ends.
+        If the template takes the event, and the current run has another template, that run ends.
         """
         first = bool(self._templates) and self._templates[0] is template
         is_full = template.size + len(block) > self._max_merged_bytes

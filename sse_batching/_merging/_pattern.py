@@ -132,7 +132,7 @@ def empty_parts(block: bytes, parts: Parts) -> frozenset[int]:
 
 
 def kind_of_value(block: bytes, span: Span) -> Part:
-    """Return the kind of a part whose last value the merged event has."""
+    """Return the kind of the JSON value at this span: STRING, NUMBER or OTHER."""
     start, end = span
     if block[start - 1 : start] == b'"':
         return STRING

@@ -26,7 +26,8 @@ class Paths(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A kind of delta event: how to know one, and what may differ between two that are merged.
+    """A kind of delta event: how to recognise the events, and what may differ in events that are
+    merged.
 
     Paths are written as `choices.0.delta.content`. Two events are merged only if they are equal,
     byte for byte, except for the values that `delta`, `last` and `join` name, the value of the `id`
@@ -80,7 +81,8 @@ class Rule:
         object.__setattr__(self, "paths", paths)
 
     def matches(self, event: Event, value: Any) -> bool:
-        """Return True if the event is of this kind, mergeable or not. `value`: that of its data."""
+        """Return True if the event is of this kind, mergeable or not. `value`: the JSON value of
+        its data."""
         paths = self.paths
         return (
             (self.event is None or event.name == self.event)

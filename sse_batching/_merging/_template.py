@@ -41,14 +41,14 @@ class Template(Protocol):
     never_merges: bool
     """True if every event with this template stays an event of its own."""
     size: int
-    """Bytes of text and of array elements in the current run, plus one for each event. 0 if there
-    is no run."""
+    """Bytes of text and of array elements in the current run, plus one for each event and array. 0
+    if there is no run."""
 
     def accepts(self, other: Template) -> bool:
         """Return True if an event with the other template may be added to this one.
 
-        This is the policy of merging: two deltas become one event only if their templates have the
-        same literals, and the same kinds of parts between them.
+        This is the policy of merging. For JSON: two deltas become one event only if their templates
+        have the same literals, and the same kinds of parts between them.
         """
 
     def add(self, block: bytes, parts: Parts | None = None) -> bool:
@@ -173,10 +173,11 @@ class JSONTemplate:
     def _must_stay_separate(self, body: bytes) -> bool:
         """Return True if a delta with this body may not be added to the run.
 
-        pydantic-ai knows thoughts by a delta that consists of a tag and nothing else. So a tag must
-        not be hidden in a merged delta, and merging must not make one of its pieces. Some clients
-        drop a blank delta that comes first, so a run must not begin with one. An empty delta adds
-        nothing.
+        pydantic-ai recognises thoughts by a delta that consists of a tag and nothing else. So a tag
+        must not be hidden in a merged delta, and merging must not put the pieces of a tag together.
+        Some clients drop a blank delta that comes first, so a run must not begin with a blank
+        delta. An empty delta stays separate, because it adds nothing. Otherwise a template that
+        never merges takes any body: each of its runs has one event.
         """
         if self.never_merges or not body:
             return not body

@@ -1,6 +1,6 @@
 """The formats whose text deltas can be merged, for the option `merge` of `SSEBatchingMiddleware`.
 
-Each built-in format is an object to put into a list. `auto` lists the formats that `merge="auto"`
+Give `merge` one of the formats, or a list of several. `auto` has the formats that `merge="auto"`
 recognises. `DeltaFormat` describes JSON events of your own. `PlainText` is for events whose data is
 bare text. docs/merging.md describes how to add a format.
 """

@@ -31,7 +31,8 @@ class DeltaFormat:
     Args:
         event: the value of the `event` field. None: the events have no such field.
         delta: the string whose pieces are joined.
-        same: members that an event must have to be in this format.
+        same: members that an event must have to be in this format. They are equal in all events
+            that are merged, as is every member that no other argument names.
         last: values that may differ. The merged event has the last one: a number, a time, a running
             total.
         join: arrays whose elements are joined, as the text is.

@@ -93,5 +93,5 @@ openai_chat_repeated_role: Final = JSONFormat(
 """Chat Completions of servers that repeat the role (or Groq's channel) in every chunk.
 
 Opt-in, because OpenAI's Python client joins repeated roles to `"assistantassistant"`: fewer events
-make fewer repetitions. To other clients merged streams are the same.
+make fewer repetitions. Other clients end up with the same.
 """

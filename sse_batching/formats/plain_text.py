@@ -54,12 +54,13 @@ def _is_text(event: Event) -> bool:
 
 
 def _name_and_fields(event: Event) -> tuple[str, bool]:
-    """Return what has to be equal in two events to merge them: the name, and if there is an id."""
+    """Return what has to be equal in two events to merge them: the event type, and whether there is
+    an `id`."""
     return event.name, event.id is not None
 
 
 class _TextTemplate:
-    """The template of events with the same name, all with an id or all without one."""
+    """The template of events with the same event type, all with an `id` or all without an `id`."""
 
     __slots__ = ("_last", "_name_and_fields", "_texts", "never_merges", "size", "urgent")
 

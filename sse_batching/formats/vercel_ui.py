@@ -1,7 +1,7 @@
 """The UI message stream of Vercel's AI SDK.
 
-It is recognised by the header that the SDK's documentation asks for. The events alone are not
-enough, because many other streams begin with `{"type": "start"}`, too.
+The format is recognised by the header that the SDK's documentation asks for. The events alone are
+not enough, because many other streams begin with `{"type": "start"}`, too.
 """
 
 from __future__ import annotations

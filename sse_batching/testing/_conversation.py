@@ -146,7 +146,8 @@ class Conversation:
     # What the client and the server do.
 
     def leave(self) -> None:
-        """Let the client close the connection. A `send` that waits returns without an error."""
+        """Let the client close the connection. A `send` that waits returns without an error, unless
+        `fail_writes` was called."""
         self._left.set()
         self._upload.abort()
         self._read_on.set()
@@ -183,7 +184,8 @@ class Conversation:
         return message
 
     def fail_writes(self, error: BaseException) -> None:
-        """Let each `send` raise this error from now on. A `send` that waits does so at its end."""
+        """Let each `send` raise this error from now on. A `send` that waits raises when its wait
+        ends."""
         self._write_error = error
 
     def cancel(self) -> None:
@@ -216,9 +218,9 @@ class Conversation:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until `condition()` is true.
 
-        It is evaluated at once, and again when a `send` begins or ends, the app receives a part of
-        the request's body, the client leaves, or the app ends. Other changes are not noticed.
-        Raises `TimeoutError` after 10 seconds.
+        The condition is evaluated at once, and again when a `send` begins or ends, the app receives
+        a part of the request's body, the client leaves, or the app ends. Other changes are not
+        noticed. Raises `TimeoutError` after 10 seconds.
         """
         with anyio.fail_after(PATIENCE):
             while not condition():
@@ -322,7 +324,8 @@ class _Upload:
         self._waiting = anyio.CancelScope()
 
     async def next(self) -> Message | None:
-        """Return the next message, waiting for it if need be; None at the end or after `abort`."""
+        """Return the next message. Wait if there is none yet. Return None at the end of the body,
+        or after `abort`."""
         if self._more is not None:
             async with self._lock:
                 if self._more is not None:

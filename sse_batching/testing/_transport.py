@@ -17,7 +17,7 @@ SERVER_ERROR: Final = 500
 
 
 class HTTPLibrary(Protocol):
-    """The names that are used of httpx or httpx2. The module itself is the object."""
+    """What the transport uses of httpx or httpx2. Each of the two modules is such an object."""
 
     @property
     def Response(self) -> Callable[..., Any]: ...
@@ -161,8 +161,8 @@ class Answer:
     def _raise_cause(self, broken_off: str) -> None:
         """Raise what ended the response early.
 
-        Return if the app failed before its response began and its exceptions are not to be raised.
-        The status is 500 then.
+        Return if the app raised before its response began, and the app's exceptions are not to be
+        raised. The status is 500 then.
         """
         talk = self._talk
         if talk.left_early:

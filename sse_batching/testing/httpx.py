@@ -40,4 +40,4 @@ class StreamingTransport(AppTransport, httpx.AsyncBaseTransport):
 
 
 class _Answer(Answer, httpx.AsyncByteStream):
-    """The body of a response. httpx's client checks that it is a stream of its own."""
+    """The body of a response. httpx's client accepts only an `AsyncByteStream` of httpx's own."""

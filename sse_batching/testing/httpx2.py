@@ -40,4 +40,4 @@ class StreamingTransport(AppTransport, httpx2.AsyncBaseTransport):
 
 
 class _Answer(Answer, httpx2.AsyncByteStream):
-    """The body of a response. httpx2's client checks that it is a stream of its own."""
+    """The body of a response. httpx2's client accepts only an `AsyncByteStream` of httpx2's own."""
