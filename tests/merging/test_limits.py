@@ -27,7 +27,7 @@ def merger_after_first_event(*, max_event_bytes: int = 65_536) -> Merger:
 
 
 def test_a_merged_event_has_at_most_so_many_bytes() -> None:
-    """A longer run becomes several events, each as large as the limit allows."""
+    """A longer run becomes several events, each as large as the limit allows. Pitfall 44."""
     limit = len(delta("abcd"))
     found = merged(FORMAT, *(delta(text) for text in "abcdefghij"), max_merged_bytes=limit)
     sizes = [len(event) + 2 for event in found.split(b"\n\n")[:-1]]

@@ -59,7 +59,7 @@ def test_text_is_merged(name: str) -> None:
     ],
 )
 def test_what_is_further_inside_is_merged(first: Any, last: Any, joined: Any) -> None:
-    """Arguments of tools and functions are merged, and thoughts in a list."""
+    """Arguments of tools and functions are merged, and thoughts in a list. Pitfall 37."""
     assert merged(CHAT, chunk(first), chunk(last)) == chunk(joined)
 
 
