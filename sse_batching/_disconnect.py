@@ -80,7 +80,7 @@ class Disconnect:
         self.since: float | None = None
         """When the cause came, on the clock of the event loop."""
         self.must_stop = False
-        """True once the app is to be cancelled after the grace period: its response streamed."""
+        """True if the app is to be cancelled after the grace period, because it streams."""
         self.app_error_raised = False
         """True once a late `send` has raised the app error that is the cause."""
         self._loop = loop

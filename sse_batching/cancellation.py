@@ -171,9 +171,9 @@ class CancellationToken:
         """Call `callback(*args, **kwargs)` once, when the token is cancelled; now, if it already
         is.
 
-        The callback runs in the thread that cancels. When the middleware cancels, that is the
-        thread of the event loop, so the callback must be quick and must not block. A coroutine
-        function raises `TypeError`.
+        The callback runs in the thread that cancels, or in this thread if the token is cancelled
+        already. When the middleware cancels, that is the thread of the event loop, so the callback
+        must be quick and must not block. A coroutine function raises `TypeError`.
 
         `token.register(agent.interrupt, "SSE client disconnected")` is all that an agent with an
         interrupt method needs. Others need `token.register(task.cancel)` or
