@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 PUSH: Message = {"type": "http.response.push", "path": "/style.css", "headers": []}
 DEBUG: Message = {"type": "http.response.debug", "info": {"template": "chat.html"}}
 HINT: Message = {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]}
-UNKNOWN: Message = {"type": "http.response.whatever", "body": b"none of ours", "more_body": True}
+UNKNOWN: Message = {"type": "http.response.whatever", "body": b"not ours", "more_body": True}
 TRAILERS: Message = {"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]}
 PATHSEND: Message = {"type": "http.response.pathsend", "path": "/tmp/answer"}
 ZEROCOPY: Message = {"type": "http.response.zerocopysend", "file": 7, "more_body": True}

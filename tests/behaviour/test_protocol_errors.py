@@ -84,7 +84,7 @@ async def test_a_message_that_the_server_refuses_raises_what_the_server_raised(
 
 
 async def test_what_a_flush_raises_is_what_the_server_raised() -> None:
-    """It is the one who waits for a write to whom its failure belongs."""
+    """A failed write belongs to the caller that waits for it: `flush` raises the server's error."""
     server = Strict()
 
     async def work(emit: Emit) -> None:
@@ -170,8 +170,8 @@ async def test_a_mistake_that_nobody_waits_for_any_more_is_raised_by_the_next_se
 @pytest.mark.parametrize("pause", [0, 3], ids=["at-once", "later"])
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
 async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, pause: float) -> None:
-    """An app that has ended before its mistake was found, or before it could be told, has made it
-    all the same."""
+    """The server's error about the app is raised also if the app ended before the error was found
+    or could be raised in a `send`."""
     server = Strict()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,7 +188,7 @@ async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, paus
 
 
 async def test_a_mistake_comes_out_of_an_app_that_had_to_be_cancelled() -> None:
-    """It waits for ever for something else: the cancellation is ours, the mistake its own."""
+    """The app waits endlessly for something else. The cancellation is ours, the error is the app's."""
     server = Strict()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

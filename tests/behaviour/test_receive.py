@@ -177,8 +177,8 @@ async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
 
 
 async def test_several_tasks_share_the_messages_and_all_get_the_end() -> None:
-    """Each message goes to one of them, and the disconnect to each, whoever read before the
-    response began and whoever after."""
+    """Each message goes to one task. The disconnect goes to every task, whether the task began to
+    read before or after the response started."""
     parts: list[bytes] = []
     told = 0
 

@@ -33,7 +33,7 @@ async def read(receive: Receive, into: list[Message] | None = None) -> None:
 async def test_every_call_after_the_disconnect_is_told(
     asks: bool, streams: bool, repeat: bool
 ) -> None:
-    """Also on servers that say it once: to each later call, of any task, for ever. Pitfall 5."""
+    """Every later call of any task gets the disconnect, also on servers that say it once. Pitfall 5."""
     told: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +111,7 @@ async def test_a_call_that_began_before_anybody_watched_is_watched_too() -> None
 
 
 async def test_when_a_call_of_the_app_is_given_up_the_watch_goes_on() -> None:
-    """The app stops waiting in `receive`: its token is cancelled all the same."""
+    """The token is cancelled also if the app has stopped waiting in `receive`."""
     reasons: list[CancelReason | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

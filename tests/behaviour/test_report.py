@@ -187,7 +187,7 @@ async def test_a_stream_without_a_chunk_has_no_time_to_its_first() -> None:
 
 
 async def test_body_messages_that_pass_untouched_count_too() -> None:
-    """A message with more in it than ASGI knows is a body message of the app all the same."""
+    """A body message with a key that ASGI does not know counts as a chunk, too."""
     reports: list[StreamReport] = []
     app = sending(start(), chunk(b"ab"), {**chunk(b"cd"), "x.trace": "42"}, last(b"ef"))
     middleware = SSEBatchingMiddleware(app, record_bytes=10, on_close=reports.append)
@@ -293,8 +293,9 @@ async def test_a_request_whose_client_left_before_its_response_has_a_report() ->
 
 
 async def test_a_write_that_was_given_up_counts_once() -> None:
-    """On a server whose `send` cannot be cancelled (hypercorn on trio) it may succeed in the end:
-    what the client did not wait for is undelivered all the same."""
+    """A write that succeeds after the client left counts as undelivered.
+
+    The `send` of some servers cannot be cancelled (hypercorn on trio)."""
     reports: list[StreamReport] = []
 
     async def stubborn(index: int, message: Message) -> None:

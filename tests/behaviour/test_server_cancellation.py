@@ -102,8 +102,9 @@ APPS = [
 @loops(VIRTUAL_ASYNCIO, because="servers on trio wait until the app has ended")
 @pytest.mark.parametrize("make", APPS)
 async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None:
-    """A server whose shutdown times out leaves the app one turn of the event loop, not more. And
-    the cancellation goes on to the server. Pitfall 22."""
+    """The token is cancelled within one loop iteration, and the cancellation goes on to the server.
+
+    A server whose shutdown times out leaves the app no more time than that. Pitfall 22."""
     kept = Kept()
     server = AsTask(SSEBatchingMiddleware(make(kept)))
     async with Conversation(server) as talk:

@@ -79,7 +79,7 @@ class Chat:
         await send(start())
         try:
             while True:
-                delta = await deltas.get()  # once the agent is interrupted: for ever
+                delta = await deltas.get()  # endless once the agent is interrupted
                 await send(last(delta) if delta == self._last_delta else chunk(delta))
         except BaseException as error:
             self.raised = error
