@@ -188,7 +188,7 @@ async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, paus
 
 
 async def test_a_mistake_comes_out_of_an_app_that_had_to_be_cancelled() -> None:
-    """The app waits endlessly for something else. The cancellation is ours, the error is the app's."""
+    """The app waits endlessly for something else. The cancellation is ours, the error its own."""
     server = Strict()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -33,7 +33,8 @@ async def read(receive: Receive, into: list[Message] | None = None) -> None:
 async def test_every_call_after_the_disconnect_is_told(
     asks: bool, streams: bool, repeat: bool
 ) -> None:
-    """Every later call of any task gets the disconnect, also on servers that say it once. Pitfall 5."""
+    """Every later call of any task gets the disconnect, also if the server says it once.
+    Pitfall 5."""
     told: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
