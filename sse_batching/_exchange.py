@@ -156,7 +156,9 @@ class Exchange:
             if more and type(body) is bytes and len(message) == 3 and message["type"] == BODY:
                 now = self._time()
                 if (
-                    now <= self._latency.limit or not response.must_yield(now)
+                    now <= self._latency.limit
+                    or now < response.may_run_until
+                    or not response.must_yield(now)
                 ) and response.buffer.add_nowait(body, now):
                     return
             await self._send_streaming(message, response)

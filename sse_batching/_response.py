@@ -33,10 +33,10 @@ class BatchedResponse:
         "_iteration",
         "_latency",
         "_loop",
-        "_may_run_until",
         "_record_left",
         "_recorded",
         "buffer",
+        "may_run_until",
         "writer",
     )
 
@@ -63,7 +63,8 @@ class BatchedResponse:
         )
         self._loop = loop
         self._latency = loop.latency
-        self._may_run_until = 0.0  # however long the loop iteration has lasted
+        self.may_run_until = 0.0
+        """Up to this time the app need not yield, however long the loop iteration has lasted."""
         self._iteration = 0  # the loop iteration that `must_yield` saw last
         self._record_left = options.record_bytes
         self._recorded: list[bytes] | None = [] if options.record_bytes else None
@@ -118,7 +119,7 @@ class BatchedResponse:
             await writer.write_through(None)
         elif buffer.full:
             await writer.drain()
-        elif self.must_yield(now):
+        elif now > self._latency.limit and self.must_yield(now):
             await self._loop.checkpoint()
 
     async def _send_last(self, message: Message, body: bytes) -> None:
@@ -132,15 +133,16 @@ class BatchedResponse:
         await self.writer.write_through(message, ends=ends_response(message), size=size)
 
     def must_yield(self, now: float) -> bool:
-        """Return True if the app has to let other tasks run before it goes on.
+        """Return True if the app has to let other tasks run before it goes on. For a time that is
+        past `LoopLatency.limit`.
 
         An app that never awaits anything else would freeze the event loop.
         """
         latency = self._latency
-        if latency.too_long(now):
+        if latency.too_long_past_limit(now):
             if self._iteration == latency.iteration:
-                return now >= self._may_run_until
-            self._may_run_until = now + ALLOWANCE  # the first check in this loop iteration
+                return now >= self.may_run_until
+            self.may_run_until = now + ALLOWANCE  # the first check in this loop iteration
         self._iteration = latency.iteration
         return False
 

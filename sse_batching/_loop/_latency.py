@@ -31,8 +31,11 @@ class LoopLatency:
 
     def too_long(self, now: float) -> bool:
         """Return True if the current iteration has lasted longer than `MAX_ITERATION`."""
-        if now <= self.limit:
-            return False
+        return now > self.limit and self.too_long_past_limit(now)
+
+    def too_long_past_limit(self, now: float) -> bool:
+        """Return what `too_long` returns, for a caller that has already compared `now` with
+        `limit`."""
         if self._sampling:
             return True
         self._sampling = True
