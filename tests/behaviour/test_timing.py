@@ -94,8 +94,9 @@ async def test_a_steady_app_gives_a_steady_stream(pace: float) -> None:
     talk = await converse(SSEBatchingMiddleware(app, max_delay=0.05))
     written = {int(number): at for at, body in times(talk) for number in body.split()}
     assert all(written[n] - n * pace <= 0.05 + 1e-9 for n in range(60))
-    steady = [(at, body) for at, body in times(talk)[:-1] if int(body.split()[0]) * pace >= 0.05]
-    assert len(steady) >= 10
+    # The burst is older than the delay, and a deadline that fell on a chunk has had its effect.
+    steady = [(at, body) for at, body in times(talk)[:-1] if int(body.split()[0]) * pace >= 0.1]
+    assert len(steady) >= 9
     gaps = {round(later[0] - before[0], 9) for before, later in pairwise(steady)}
     assert (len(gaps), len({len(body.split()) for _, body in steady})) == (1, 1)
 
