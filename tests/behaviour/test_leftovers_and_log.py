@@ -1,4 +1,4 @@
-"""When the middleware returns, nothing of it is left (F9); and it made no noise (F8)."""
+"""When the middleware returns, nothing of it is left (F9). The log has one line (F8)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Around:
-    """Stands where the server does, and looks at what there is before and after the app."""
+    """Takes the place of the server, and compares what exists before the app and after it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -98,7 +98,7 @@ APPS: dict[str, ASGIApp] = {
 
 @pytest.mark.parametrize("app", APPS.values(), ids=APPS)
 async def test_nothing_is_left_of_a_request(app: ASGIApp) -> None:
-    """No task, no timer, no key in the scope, no context variable, however the app ends.
+    """However the app ends, it leaves no task, timer, key in the scope or context variable.
     Pitfall 49."""
     server = Around(SSEBatchingMiddleware(app, keepalive_interval=60))
     async with Conversation(server) as talk:
@@ -109,7 +109,7 @@ async def test_nothing_is_left_of_a_request(app: ASGIApp) -> None:
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
 async def test_nothing_is_left_of_a_stream_that_was_cut(asks: bool, cause: Cause) -> None:
-    """The same for those that end before their time. Pitfall 49."""
+    """A stream that ends early leaves nothing either, whatever the cause. Pitfall 49."""
     server = Around(
         SSEBatchingMiddleware(Ticking(asks=asks), send_timeout=SEND_TIMEOUT, keepalive_interval=60)
     )
@@ -121,8 +121,8 @@ async def test_nothing_is_left_of_a_stream_that_was_cut(asks: bool, cause: Cause
 
 
 async def test_a_token_of_the_past_is_not_found_again() -> None:
-    """After the request its scope and its context have no token; one that was kept stays as it
-    was, and is never cancelled by what comes later."""
+    """After the request, neither its scope nor its context has a token. A token that the app has
+    kept is not cancelled by later events."""
     kept: list[CancellationToken] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +139,7 @@ async def test_a_token_of_the_past_is_not_found_again() -> None:
 
 
 async def test_the_middleware_registers_nothing_with_the_token_of_a_request() -> None:
-    """What is kept of a token by an app is the token, and no request with it. Pitfall 31."""
+    """An app that keeps a token does not keep the request alive with it. Pitfall 31."""
     counts: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,8 +155,8 @@ async def test_the_middleware_registers_nothing_with_the_token_of_a_request() ->
 async def test_a_disconnect_makes_one_line_in_the_log(
     cause: Cause, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At level INFO, with the id of the stream, the reason, the bytes and the time; and nothing
-    else, of anybody. Pitfall 9."""
+    """The line has level INFO, the id of the stream, the reason, the bytes and the time. No other
+    logger writes anything. Pitfall 9."""
     caplog.set_level(logging.INFO)
     reports: list[StreamReport] = []
     middleware = SSEBatchingMiddleware(
@@ -207,8 +207,8 @@ QUIET: dict[str, ASGIApp] = {
 async def test_what_an_app_raises_for_a_disconnect_is_no_news_to_the_server(
     app: ASGIApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`ClientDisconnected`, `StreamCancelled`, or a group of them, go no further: no traceback.
-    Pitfalls 9 and 66."""
+    """`ClientDisconnected`, `StreamCancelled` and groups of them are swallowed, and make no
+    traceback. Pitfalls 9 and 66."""
     async with Conversation(SSEBatchingMiddleware(app)) as talk:
         await advance(1.125)
         talk.leave()
@@ -218,7 +218,7 @@ async def test_what_an_app_raises_for_a_disconnect_is_no_news_to_the_server(
 
 
 async def test_what_an_app_raises_while_it_winds_up_goes_on() -> None:
-    """A fault of its own is not hidden by the disconnect that it came after."""
+    """Another exception of the app is not hidden, although it follows a disconnect."""
     error = ValueError("cannot save the partial answer")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -234,7 +234,7 @@ async def test_what_an_app_raises_while_it_winds_up_goes_on() -> None:
 
 
 async def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged; the other callbacks are called, and the stream is closed as ever.
+    """The exception is logged, the other callbacks are called, and the stream is closed as usual.
     Pitfall 28."""
     called: list[str] = []
 
@@ -263,7 +263,7 @@ async def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixt
 async def test_a_stream_that_completes_makes_no_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Not at INFO, nor above."""
+    """The log has no line of level INFO or above."""
     caplog.set_level(logging.INFO)
     await converse(SSEBatchingMiddleware(emitting(b"a", 1.0, b"b")))
     assert caplog.records == []

@@ -1,4 +1,4 @@
-"""Messages of a batched response that are not chunks: untouched, and in their place (D6)."""
+"""Messages of a batched response that are not chunks pass unchanged, and in order (D6)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ BETWEEN = [PUSH, DEBUG, HINT, UNKNOWN, ZEROCOPY, MARKED, NO_BODY_BUT_A_MARK]
 
 @pytest.mark.parametrize("other", BETWEEN, ids=lambda message: str(message["type"])[14:])
 async def test_another_message_stays_in_its_place_among_the_chunks(other: Message) -> None:
-    """What was sent before it is written before it, and it is the app's own message. Pitfall 36."""
+    """The chunks before the message are written first, and the message object is the app's own.
+    Pitfall 36."""
     app = sending(start(), chunk(b"a"), chunk(b"b"), other, chunk(b"c"), chunk(b"d"), last())
     talk = await converse(SSEBatchingMiddleware(app, max_delay=60))
     assert [sent.message for sent in talk.sent] == [start(), chunk(b"ab"), other, last(b"cd")]
@@ -45,7 +46,7 @@ async def test_another_message_stays_in_its_place_among_the_chunks(other: Messag
 
 @pytest.mark.parametrize("other", BETWEEN, ids=lambda message: str(message["type"])[14:])
 async def test_another_message_is_delivered_when_its_send_returns(other: Message) -> None:
-    """Only chunks are gathered."""
+    """Only chunks are buffered."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -62,7 +63,7 @@ async def test_another_message_is_delivered_when_its_send_returns(other: Message
 @pytest.mark.parametrize("before", [HINT, PUSH, DEBUG, UNKNOWN])
 @pytest.mark.parametrize("token", [False, True])
 async def test_what_comes_before_the_start_passes(before: Message, token: bool) -> None:
-    """Early hints, and whatever else may come, are no start of a response. Pitfall 45."""
+    """Early hints, and any other message before it, do not start a response. Pitfall 45."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if token:
@@ -76,7 +77,7 @@ async def test_what_comes_before_the_start_passes(before: Message, token: bool) 
 
 
 async def test_trailers_pass_after_the_end_of_the_body() -> None:
-    """They come after the last body message, and all of its bytes. Pitfall 45."""
+    """Trailers follow the last body message, and all bytes of the body. Pitfall 45."""
     arrived: list[Message] = []
 
     async def record(index: int, message: Message) -> None:
@@ -97,8 +98,8 @@ async def test_trailers_pass_after_the_end_of_the_body() -> None:
 )
 @pytest.mark.parametrize("content_type", [b"text/event-stream", b"text/plain"])
 async def test_an_end_of_another_kind_is_an_end(end: Message, content_type: bytes) -> None:
-    """A file that the server sends ends a response too: what it says after that is no
-    disconnect."""
+    """A file that the server sends ends a response as well. A later `http.disconnect` cancels
+    nothing."""
     cancelled: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +121,7 @@ async def test_an_end_of_another_kind_is_an_end(end: Message, content_type: byte
 
 @pytest.mark.parametrize("pending", [[], [chunk(b"a"), chunk(b"b")]], ids=["", "pending"])
 async def test_a_last_message_keeps_what_else_is_in_it(pending: list[Message]) -> None:
-    """It takes what is pending with it, as every last message does."""
+    """A last message with an unknown key is still joined with the pending batch."""
     talk = await converse(
         SSEBatchingMiddleware(sending(start(), *pending, {**last(b"end"), "x.trace": "42"}))
     )
@@ -137,7 +138,7 @@ async def test_a_last_message_keeps_what_else_is_in_it(pending: list[Message]) -
     )
 )
 async def test_messages_of_the_app_are_never_changed(messages: list[Message]) -> None:
-    """What the app has sent is as it was, and what is not a chunk arrives as the same object."""
+    """The messages of the app stay as they are, and all but chunks arrive as the same objects."""
     messages = [start(), *(dict(message) for message in messages), last(b"end")]
     before = copy.deepcopy(messages)
     talk = await converse(SSEBatchingMiddleware(sending(*messages)))

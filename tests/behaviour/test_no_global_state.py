@@ -1,4 +1,4 @@
-"""Nothing is kept for the whole process: not by the import, not by a server that shuts down."""
+"""No state is kept for the whole process, neither by the import nor by a shutdown."""
 
 from __future__ import annotations
 
@@ -36,16 +36,15 @@ assert look() == before
 
 
 def test_an_import_changes_nothing_of_others() -> None:
-    """No method of a server's or a loop's is replaced, no signal handled, no thread started: so it
-    does not matter when the package is imported. Pitfall 48."""
+    """The import replaces no method of a server or an event loop, handles no signal and starts no
+    thread. So it does not matter when the package is imported. Pitfall 48."""
     subprocess.run([sys.executable, "-c", IMPORT], cwd=REPOSITORY, check=True, timeout=30)
 
 
 @pytest.mark.anyio
 @loops(VIRTUAL_TIME)
 async def test_a_shutdown_is_over_with_the_requests_that_it_ended() -> None:
-    """The next server in the process, with the same app, serves as the first one did.
-    Pitfall 52."""
+    """The next server in the process can serve the same app. Pitfall 52."""
     tokens: list[CancellationToken] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +64,7 @@ async def test_a_shutdown_is_over_with_the_requests_that_it_ended() -> None:
 @pytest.mark.anyio
 @loops(VIRTUAL_TIME)
 async def test_a_stream_that_is_cut_leaves_its_neighbours_alone() -> None:
-    """Of many streams of one app each has its own end. Pitfall 52."""
+    """A stream that the server cancels does not end other streams. Pitfall 52."""
     cut, kept = Ticking(), Ticking()
     async with Conversation(SSEBatchingMiddleware(kept)) as neighbour:
         async with Conversation(SSEBatchingMiddleware(cut)) as talk:

@@ -1,4 +1,4 @@
-"""Starlette's own middlewares before and behind this one: none of the two loses what it does."""
+"""Starlette's own middlewares, outside and inside this one: both keep working."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GZIP = Middleware(GZipMiddleware, minimum_size=1)
 
 
 class Served:
-    """An app that streams, and has something to do afterwards."""
+    """An app that streams, and runs a background task afterwards."""
 
     def __init__(self, *middleware: Middleware, pause: float = 1.0) -> None:
         self.done = False
@@ -64,8 +64,8 @@ class Served:
     "stack", [[BASE_HTTP, BATCHING], [BATCHING, BASE_HTTP]], ids=["outside", "inside"]
 )
 async def test_background_tasks_run_as_without_us(stack: list[Middleware], leaves: bool) -> None:
-    """Behind and before a `BaseHTTPMiddleware`, after a whole response and after one that was cut.
-    Pitfall 12."""
+    """Outside or inside a `BaseHTTPMiddleware`, a background task runs if it would run without this
+    middleware, also after a disconnect. Pitfall 12."""
     batched, bare = Served(*stack), Served(BASE_HTTP)
     await read(batched, leaves)
     await read(bare, leaves)
@@ -85,7 +85,8 @@ async def read(served: Served, leaves: bool) -> None:
 async def test_events_go_out_in_time_although_others_are_compressed(
     stack: list[Middleware],
 ) -> None:
-    """Starlette's `GZipMiddleware` leaves an event stream alone, and it still does. Pitfall 67."""
+    """Starlette's `GZipMiddleware` does not compress an event stream, batched or not.
+    Pitfall 67."""
     served = Served(*stack, pause=1000)
     async with Conversation(served.app, headers=[(b"accept-encoding", b"gzip")]) as talk:
         await advance(10)
@@ -108,7 +109,7 @@ ENDPOINTS = ["/route/stream", "/route/other", "/mounted/route/stream", "/app/str
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 async def test_every_endpoint_has_its_token(path: str) -> None:
-    """A route, a mount, a bare app, streaming or not: the one line is for all. Pitfall 20."""
+    """Routes, mounts and bare apps get a token, whether or not they stream. Pitfall 20."""
     routes = [Route("/route/{kind}", endpoint), Mount("/app", until_cancelled)]
     app = Starlette(routes=[*routes, Mount("/mounted", routes=routes)], middleware=[BATCHING])
     app.state.told = []

@@ -1,4 +1,4 @@
-"""What is none of our business is left alone: other scopes, other responses (D6)."""
+"""Other scopes and other responses pass through unchanged (D6)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Call:
-    """An ASGI app that keeps what it was called with."""
+    """An ASGI app that keeps the arguments of its call."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -26,12 +26,13 @@ class Call:
 
 
 async def nothing(*args: object) -> Any:
-    """A `receive`, or a `send`."""
+    """Stand in for `receive` or `send`, without any effect."""
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket", "webtransport"])
 async def test_other_scopes_pass_untouched(kind: str) -> None:
-    """The app is called with the very scope, `receive` and `send` of the server. Pitfall 45."""
+    """The app gets the scope, `receive` and `send` of the server, as the same objects.
+    Pitfall 45."""
     app = Call()
     scope = {"type": kind, "path": "/"}
     await SSEBatchingMiddleware(app)(scope, nothing, nothing)
@@ -41,7 +42,7 @@ async def test_other_scopes_pass_untouched(kind: str) -> None:
 
 
 async def test_a_request_that_is_not_enabled_passes_untouched() -> None:
-    """`enabled` is asked once for each request, with its scope."""
+    """`enabled` is called once for each request, with its scope."""
     app = Call()
     asked: list[Scope] = []
     scope = {"type": "http", "path": "/"}
@@ -58,7 +59,7 @@ async def test_a_request_that_is_not_enabled_passes_untouched() -> None:
 
 
 async def test_only_the_requests_that_are_enabled_are_batched() -> None:
-    """One route may be batched and the next one not."""
+    """Responses of one route may be batched while those of another are not."""
     app = SSEBatchingMiddleware(
         emitting(b"a", b"b", b"c", 1.0), enabled=lambda scope: scope["path"] == "/chat"
     )
@@ -67,7 +68,8 @@ async def test_only_the_requests_that_are_enabled_are_batched() -> None:
 
 
 async def test_the_scope_says_of_the_server_what_the_server_said() -> None:
-    """Above all `spec_version`: a higher one turns off Starlette's disconnect listener."""
+    """The scope is not changed. A higher `spec_version` would turn off Starlette's own disconnect
+    listener."""
     app = Call()
     scope = Conversation(app).scope
     before = copy.deepcopy(dict(scope))
@@ -94,8 +96,8 @@ STREAM = (chunk(b"a"), chunk(b"b"), chunk(b"c"), last())
 )
 @pytest.mark.parametrize("token", [False, True], ids=["", "token"])
 async def test_other_responses_pass_untouched(method: str, response: Message, token: bool) -> None:
-    """Each message gets to the server itself, and at once, whether or not the app has a token.
-    Pitfall 45."""
+    """Each message object reaches the server at once, whether or not the app has asked for its
+    token. Pitfall 45."""
     messages = (response, *STREAM)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,14 +121,14 @@ async def test_other_responses_pass_untouched(method: str, response: Message, to
 async def test_an_event_stream_is_one_however_it_is_written(
     name: bytes, content_type: bytes
 ) -> None:
-    """Parameters and capitals make no difference, as HTTP says."""
+    """Parameters and the case make no difference, according to HTTP."""
     headers = [(b"x-other", b"1"), (name, content_type)]
     app = sending({"type": "http.response.start", "status": 200, "headers": headers}, *STREAM)
     assert (await converse(SSEBatchingMiddleware(app))).bodies == [b"abc"]
 
 
 async def test_the_media_types_to_batch_can_be_chosen() -> None:
-    """Those that are listed are batched, and no others."""
+    """Only responses of the listed media types are batched."""
 
     def app(content_type: bytes) -> ASGIApp:
         return SSEBatchingMiddleware(
@@ -142,13 +144,13 @@ async def test_the_media_types_to_batch_can_be_chosen() -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("status", [200, 201, 500])
 async def test_any_method_and_status_with_a_body_is_batched(method: str, status: int) -> None:
-    """Agents are asked by POST, and may answer with an error that streams."""
+    """Most requests to agents use POST, and a response with an error status may stream as well."""
     app = SSEBatchingMiddleware(sending(start(status=status), *STREAM))
     assert (await converse(app, method=method)).bodies == [b"abc"]
 
 
 async def test_headers_that_can_be_read_once_arrive_whole() -> None:
-    """ASGI allows any iterable: one that is used up by looking is passed on complete."""
+    """ASGI allows any iterable. The server gets all headers, even if they can be read only once."""
     headers = [(b"x-before", b"1"), (b"content-type", EVENT_STREAM), (b"x-after", b"2")]
     for content_type in (EVENT_STREAM, b"text/plain"):
         headers[1] = (b"content-type", content_type)
@@ -160,7 +162,7 @@ async def test_headers_that_can_be_read_once_arrive_whole() -> None:
 
 
 async def test_one_middleware_inside_another_adds_nothing() -> None:
-    """The outer one does it all: it is its options that count, and its token."""
+    """The outer middleware does all the work, with its options and its token."""
     tokens = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +173,7 @@ async def test_one_middleware_inside_another_adds_nothing() -> None:
     async def between(scope: Scope, receive: Receive, send: Send) -> None:
         tokens.append(current_token())
         await SSEBatchingMiddleware(app, max_delay=30)(scope, receive, send)
-        current_stream()  # it is still there for those outside of the inner one
+        current_stream()  # still found between the two middlewares
 
     talk = await converse(SSEBatchingMiddleware(between, max_delay=0.25))
     assert tokens[0] is tokens[1]
@@ -179,7 +181,7 @@ async def test_one_middleware_inside_another_adds_nothing() -> None:
 
 
 async def test_one_instance_serves_requests_side_by_side() -> None:
-    """State belongs to the request: the middleware itself has none."""
+    """Each request has its own state, and the middleware has none."""
     app = SSEBatchingMiddleware(emitting(b"a", 0.1875, b"b", 0.125, b"c", 1.0), max_delay=0.25)
     async with Conversation(app) as first:
         await advance(0.1875)

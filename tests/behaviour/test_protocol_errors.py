@@ -1,5 +1,4 @@
-"""The app's own mistakes: what the server says of them reaches the app as it is (F2, issue: bad
-input)."""
+"""Messages that the server rejects: the app sees the exception that the server raised (F2)."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ TOO_LONG = "Response content longer than Content-Length"
 
 
 class Strict:
-    """What uvicorn says of the messages that it gets."""
+    """Checks messages as uvicorn does, and raises the same errors."""
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
@@ -75,7 +74,7 @@ class Strict:
 async def test_a_message_that_the_server_refuses_raises_what_the_server_raised(
     messages: tuple[Message, ...],
 ) -> None:
-    """The very exception comes out of the app's `send`, and out of the app."""
+    """The app's `send` raises the same exception object, and so does the app."""
     server = Strict()
     async with Conversation(SSEBatchingMiddleware(sending(*messages)), on_send=server) as talk:
         await talk.ended()
@@ -97,7 +96,7 @@ async def test_what_a_flush_raises_is_what_the_server_raised() -> None:
 
 
 async def test_a_mistake_found_in_the_background_is_raised_by_the_next_send() -> None:
-    """Nobody waited for the write: the token is told at once, and the app by each `send`."""
+    """Nobody waited for the write, so the token is cancelled, and each `send` raises the error."""
     server = Strict()
     told: list[tuple[CancelReason | None, BaseException | None]] = []
     raised: list[BaseException] = []
@@ -136,7 +135,7 @@ async def generate() -> Any:
 
 
 async def test_a_mistake_found_in_the_background_comes_out_of_starlette() -> None:
-    """A framework that listens for disconnects is not led to believe that this was one."""
+    """A framework that waits for a disconnect does not mistake the error for one."""
     server = Strict()
     response = StreamingResponse(
         generate(), media_type="text/event-stream", headers={"content-length": "3"}
@@ -147,7 +146,7 @@ async def test_a_mistake_found_in_the_background_comes_out_of_starlette() -> Non
 
 
 async def test_a_mistake_that_nobody_waits_for_any_more_is_raised_by_the_next_send() -> None:
-    """The app gave up its flush before the server refused what was to be flushed."""
+    """The app cancelled its flush before the server rejected the flushed batch."""
     server = Strict()
 
     async def slow(index: int, message: Message) -> None:
@@ -188,7 +187,7 @@ async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, paus
 
 
 async def test_a_mistake_comes_out_of_an_app_that_had_to_be_cancelled() -> None:
-    """The app waits endlessly for something else. The cancellation is ours, the error its own."""
+    """The cancellation of an app that waits for something else does not hide the error."""
     server = Strict()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

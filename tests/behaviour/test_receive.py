@@ -1,4 +1,4 @@
-"""The request body is never stolen: one reader, every message, in order (F3)."""
+"""The app gets every message of its request body, in order, and one task reads them (F3)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ UPLOAD = [bytes([number % 256]) * PART for number in range(160)]  # 10 MB
 
 
 class OneReader:
-    """A server whose `receive` is for one task at a time, as that of real ones is: they split the
-    body between two, repeat it, or invent a disconnect."""
+    """A server that counts the tasks in its `receive`. If two tasks wait there, real servers split
+    the body between them, repeat the body, or invent a disconnect."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,7 +49,7 @@ class OneReader:
 
 
 async def body_of(receive: Receive, pause: float = 0) -> list[bytes]:
-    """The parts of the request body."""
+    """Return the parts of the request body."""
     parts = []
     more = True
     while more:
@@ -70,8 +70,8 @@ PARTS = [b"%d" % number for number in range(300)]
 async def test_the_body_arrives_in_order_whenever_it_is_read(
     when: str, pause: float, asks: bool
 ) -> None:
-    """Before the response, beside it, or at its end, at once or slowly: every part, once.
-    Pitfall 1."""
+    """The app may read before, during or after its chunks, at once or slowly, and gets every part
+    once. Pitfall 1."""
     read: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +97,7 @@ async def test_the_body_arrives_in_order_whenever_it_is_read(
 
 
 async def test_a_large_upload_is_read_no_faster_than_the_app_reads_it() -> None:
-    """Ten megabytes, read slowly while the response streams: all there, and never much of it in
+    """An upload of 10 MB that is read slowly arrives complete, and little of it is held in
     memory."""
     digest = hashlib.sha256()
     handed = 0
@@ -124,7 +124,7 @@ async def test_a_large_upload_is_read_no_faster_than_the_app_reads_it() -> None:
 
 @pytest.mark.parametrize("size", [1, 1000, PART], ids=["tiny", "small", "large"])
 async def test_an_upload_that_nobody_reads_stays_with_the_server(size: int) -> None:
-    """The client has to wait, and the response goes on."""
+    """The client has to wait with its upload, while the response goes on."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         current_token()
@@ -142,7 +142,7 @@ async def test_an_upload_that_nobody_reads_stays_with_the_server(size: int) -> N
 
 
 async def test_nothing_is_read_for_an_app_that_neither_reads_nor_streams_nor_has_a_token() -> None:
-    """What would be read ahead for nobody is left with the server."""
+    """Without a need to notice a disconnect, the upload is left to the server."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await advance(5)
@@ -154,7 +154,7 @@ async def test_nothing_is_read_for_an_app_that_neither_reads_nor_streams_nor_has
 
 
 async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
-    """An app that waits for each part for a while only gets all of them in the end."""
+    """An app that waits for each part with a timeout gets all parts."""
     parts: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,7 +211,7 @@ async def test_several_tasks_share_the_messages_and_all_get_the_end() -> None:
 
 @pytest.mark.parametrize("method", ["body", "stream", "json"])
 async def test_starlette_reads_its_request_as_ever(method: str) -> None:
-    """`body()`, `stream()` and `json()` give what was uploaded, and the response streams after."""
+    """`body()`, `stream()` and `json()` return the upload, and the response streams afterwards."""
     upload = [b"[", *(b"%d," % number for number in range(5000)), b"0]"]
 
     async def echo(request: Request) -> Response:
@@ -234,8 +234,8 @@ async def test_starlette_reads_its_request_as_ever(method: str) -> None:
 
 
 async def test_starlette_polls_for_the_disconnect_as_ever() -> None:
-    """`request.is_disconnected()` answers at once, and knows when the client has left: in a handler
-    that has not answered yet as in a generator, with the middleware as without it. Pitfall 2."""
+    """In a handler, `request.is_disconnected()` returns at once, and returns True once the client
+    has left. The middleware changes nothing. Pitfall 2."""
 
     async def wait(request: Request) -> Response:
         answers.append(await request.is_disconnected())
@@ -255,8 +255,8 @@ async def test_starlette_polls_for_the_disconnect_as_ever() -> None:
 
 
 async def test_a_raw_app_polls_while_it_streams() -> None:
-    """An app that looks into `receive` for no time at all, between its chunks, learns that its
-    client has left. Pitfall 2."""
+    """An app that polls `receive` between its chunks, without a wait, sees that its client has
+    left. Pitfall 2."""
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What `receive` says when the client has left, or the server fails or never stops (F3, F4)."""
+"""What `receive` returns when the client has left, or the server fails or never stops (F3, F4)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def read(receive: Receive, into: list[Message] | None = None) -> None:
 async def test_every_call_after_the_disconnect_is_told(
     asks: bool, streams: bool, repeat: bool
 ) -> None:
-    """Every later call of any task gets the disconnect, also if the server says it once.
+    """Every later call of any task returns the disconnect, also if the server says it only once.
     Pitfall 5."""
     told: list[Message] = []
 
@@ -76,7 +76,8 @@ async def test_what_was_uploaded_before_the_client_left_is_read_before_the_end()
 
 
 async def test_after_the_response_the_app_sees_what_the_server_says() -> None:
-    """On every server that is a disconnect; it is handed on, and means nothing."""
+    """Every server says `http.disconnect` after the response. The app sees it, and no token is
+    cancelled."""
     told: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,8 +93,8 @@ async def test_after_the_response_the_app_sees_what_the_server_says() -> None:
 
 
 async def test_a_call_that_began_before_anybody_watched_is_watched_too() -> None:
-    """The app waits in the server's own `receive` when the token is asked for: one reader does for
-    both."""
+    """The app may be waiting in the server's `receive` when it asks for the token. Its call then
+    reads for the watch as well."""
     told: list[CancelReason | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +155,8 @@ class Failing:
 
 @pytest.mark.parametrize("streams", [True, False], ids=["stream", "no-stream"])
 async def test_what_receive_raises_is_raised_in_the_app_s_receive(streams: bool) -> None:
-    """In its order, after the messages before it, in every later call; and it ends nothing else."""
+    """The error comes after the messages before it, in every later call, and does not end the
+    response."""
     raised: list[BaseException] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The report of a stream: every figure, for each way in which a stream can end."""
+"""The report of a stream: every number, for each way in which a stream can end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ DELAY = 0.25
 
 
 async def test_the_report_of_a_stream_that_completed() -> None:
-    """All of its figures, with an app that goes on for a while after its response. Pitfall 47."""
+    """Every number is exact, with an app that goes on for a while after its response.
+    Pitfall 47."""
     reports: list[StreamReport] = []
     ids: list[str] = []
 
@@ -73,7 +74,7 @@ async def test_the_report_of_a_stream_that_completed() -> None:
 
 
 async def test_the_report_of_a_stream_whose_client_left() -> None:
-    """What was pending counts as undelivered, and the app's own time to stop is measured.
+    """The pending batch counts as undelivered, and the time that the app takes to stop is measured.
     Pitfalls 27 and 65."""
     reports: list[StreamReport] = []
 
@@ -114,7 +115,7 @@ async def test_the_report_of_a_stream_whose_client_left() -> None:
 
 
 async def test_the_report_of_a_stream_whose_write_failed() -> None:
-    """The batch that failed counts as undelivered, with what came behind it."""
+    """The failed batch and the chunks behind it count as undelivered."""
     reports: list[StreamReport] = []
 
     async def work(emit: Emit) -> None:
@@ -140,7 +141,7 @@ async def test_the_report_of_a_stream_whose_write_failed() -> None:
 
 
 async def test_the_longest_delay_is_that_of_the_byte_that_waited_longest() -> None:
-    """Behind a slow client it is longer than `max_delay`."""
+    """With a slow client, the longest delay exceeds `max_delay`."""
     reports: list[StreamReport] = []
 
     async def work(emit: Emit) -> None:
@@ -161,7 +162,7 @@ async def test_the_longest_delay_is_that_of_the_byte_that_waited_longest() -> No
 
 
 async def test_an_app_that_raises_has_failed() -> None:
-    """Its exception is in the report; all that it had sent was delivered."""
+    """The exception of the app is in the report, and all chunks before it were delivered."""
     reports: list[StreamReport] = []
     error = ValueError("the app's own trouble")
 
@@ -178,7 +179,7 @@ async def test_an_app_that_raises_has_failed() -> None:
 
 
 async def test_a_stream_without_a_chunk_has_no_time_to_its_first() -> None:
-    """There was none."""
+    """`time_to_first_chunk` is None if no chunk came."""
     reports: list[StreamReport] = []
     await converse(SSEBatchingMiddleware(sending(start(), last()), on_close=reports.append))
     (report,) = reports
@@ -206,8 +207,8 @@ async def test_body_messages_that_pass_untouched_count_too() -> None:
 async def test_the_first_bytes_are_recorded(
     record_bytes: int, recorded: bytes, recorded_all: bool
 ) -> None:
-    """As many as were asked for, wherever a chunk or a write ends, and the end of the body too.
-    Pitfall 27."""
+    """`record_bytes` bytes are kept, without regard to the ends of chunks and writes. The last
+    chunk counts as well. Pitfall 27."""
     reports: list[StreamReport] = []
     app = sending(start(), chunk(bytearray(b"abc")), chunk(memoryview(b"de")), last(b"f"))
     await converse(
@@ -218,12 +219,12 @@ async def test_the_first_bytes_are_recorded(
     assert [(r.recorded, r.recorded_all) for r in reports] == [(recorded, recorded_all)]
 
 
-# Who gets it, and when.
+# When the report is made.
 
 
 @pytest.mark.parametrize("awaits", [False, True])
 async def test_on_close_may_be_a_function_or_a_coroutine_function(awaits: bool) -> None:
-    """Either is called once, and the request has not ended before it has."""
+    """Either kind is called once, and the request ends after it."""
     reports: list[StreamReport] = []
 
     async def keep(report: StreamReport) -> None:
@@ -242,7 +243,7 @@ async def test_on_close_may_be_a_function_or_a_coroutine_function(awaits: bool) 
 async def test_a_failure_of_on_close_is_logged_and_harms_nothing(
     awaits: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The response is complete, and the server hears nothing of it. Pitfall 28."""
+    """The response is complete, and the exception does not reach the server. Pitfall 28."""
 
     def fail(report: StreamReport) -> None:
         raise ValueError("no database")
@@ -261,7 +262,7 @@ async def test_a_failure_of_on_close_is_logged_and_harms_nothing(
 
 @pytest.mark.parametrize("asks", [False, True])
 async def test_a_request_that_does_not_stream_has_no_report(asks: bool) -> None:
-    """Whether or not it had a token."""
+    """A plain response makes no report, whether or not the app has asked for its token."""
     reports: list[StreamReport] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -275,7 +276,7 @@ async def test_a_request_that_does_not_stream_has_no_report(asks: bool) -> None:
 
 
 async def test_a_request_whose_client_left_before_its_response_has_a_report() -> None:
-    """If anybody had asked for the token: it may be the agent's most expensive minute."""
+    """A report is made if the app had asked for its token. The agent may have been expensive."""
     reports: list[StreamReport] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
 
 class Kept:
-    """Where an app puts its token."""
+    """A place where the app keeps its token."""
 
     token: CancellationToken | None = None
 
@@ -115,7 +115,7 @@ async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None
         assert kept.reason is None
         server.task.cancel()
         await asyncio.sleep(0)  # the cancellation arrives
-        await asyncio.sleep(0)  # the one turn
+        await asyncio.sleep(0)  # the one iteration
         assert kept.reason is CancelReason.SERVER_SHUTDOWN
         talk.resume()
         await talk.ended()
@@ -124,7 +124,7 @@ async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None
 
 @pytest.mark.parametrize("make", APPS)
 async def test_a_cancelled_scope_around_the_app_tells_the_token(make: Any) -> None:
-    """Servers and middlewares built on anyio cancel by scope. Pitfall 22."""
+    """Servers and middlewares that use anyio cancel a scope, and not the task. Pitfall 22."""
     kept = Kept()
     async with Conversation(SSEBatchingMiddleware(make(kept))) as talk:
         await talk.until(lambda: kept.token)
@@ -139,8 +139,7 @@ async def test_a_cancelled_scope_around_the_app_tells_the_token(make: Any) -> No
 
 @pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
 async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
-    """The connection may well be there: what the app has sent still gets to the client.
-    Pitfall 41."""
+    """The client may still be connected, and gets everything that the app has sent. Pitfall 41."""
     reports: list[StreamReport] = []
 
     async def work(emit: Emit) -> None:
@@ -164,7 +163,7 @@ async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
 
 
 async def test_a_client_that_does_not_read_cannot_hold_up_a_shutdown() -> None:
-    """The rest gets a second to be taken, not more. Pitfall 53."""
+    """The rest of the stream has one second to be written. Pitfall 53."""
     server = AsTask(SSEBatchingMiddleware(waiting_for_its_agent(Kept()), send_timeout=None))
 
     async def stall(index: int, message: Any) -> None:
@@ -180,8 +179,8 @@ async def test_a_client_that_does_not_read_cannot_hold_up_a_shutdown() -> None:
 
 
 async def test_the_end_of_the_grace_period_does_not_cut_the_cleaning_up_short() -> None:
-    """An app that has ended is not forced any more, and no cancellation of ours is left over for
-    the server."""
+    """An app that has ended is not cancelled, and no cancellation by this package remains for the
+    server."""
     server = AsTask(
         SSEBatchingMiddleware(waiting_for_its_agent(Kept()), max_delay=60, grace_period=0.25)
     )
@@ -197,7 +196,8 @@ async def test_the_end_of_the_grace_period_does_not_cut_the_cleaning_up_short() 
 
 
 async def test_an_app_that_sends_a_farewell_gets_it_delivered() -> None:
-    """Some swallow the cancellation, and send a last event: servers still take it. Pitfall 50."""
+    """Some apps swallow the cancellation and send a last event, which servers still accept.
+    Pitfall 50."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -219,7 +219,7 @@ async def test_an_app_that_sends_a_farewell_gets_it_delivered() -> None:
 
 
 async def test_a_cancellation_after_the_response_is_none_of_the_stream() -> None:
-    """The work that follows a complete response is cancelled by its task, not by its token."""
+    """A cancellation during the work after a complete response does not cancel the token."""
     kept = Kept()
     reports: list[StreamReport] = []
 
@@ -251,14 +251,14 @@ async def by_asyncio(wait: Callable[[], Awaitable[object]]) -> None:
 
 
 async def test_timeouts_of_the_app_are_its_own_affair() -> None:
-    """A wait in `receive` or in a flush that the app itself cuts short is no shutdown.
+    """If the app itself ends its wait in `receive` or in a flush, that is no shutdown.
     Pitfall 22."""
     await check_timeouts(by_anyio)
 
 
 @loops(VIRTUAL_ASYNCIO, because="it is asyncio's timeout")
 async def test_timeouts_by_asyncio_are_its_own_affair_too() -> None:
-    """These cancel the task, and take that back in the same turn."""
+    """`asyncio.timeout` cancels the task, and undoes that in the same loop iteration."""
     await check_timeouts(by_asyncio)
 
 
@@ -286,7 +286,7 @@ async def check_timeouts(give_up: Callable[[Callable[[], Awaitable[object]]], An
 
 @loops(VIRTUAL_ASYNCIO, because="Task.cancel is asyncio's")
 async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
-    """Only the request itself counts, not the tasks that it starts."""
+    """Only the request's own task counts, and not the tasks that the app starts."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         token = current_token()
@@ -310,8 +310,8 @@ async def test_a_task_of_the_app_may_be_cancelled_by_the_app() -> None:
 
 @pytest.mark.parametrize("by_scope", [False, True], ids=["task", "scope"])
 async def test_on_close_has_its_time_when_the_server_cancels(by_scope: bool) -> None:
-    """To keep a partial answer takes a moment: it is not cut off by the cancellation that it is
-    about, unless it takes longer than the grace period. Pitfalls 21 and 53."""
+    """`on_close` may need a moment to store a partial answer. The cancellation does not interrupt
+    it before the grace period is over. Pitfalls 21 and 53."""
     kept: list[str] = []
 
     async def keep(report: StreamReport) -> None:

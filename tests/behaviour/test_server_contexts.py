@@ -1,5 +1,5 @@
-"""What the server starts while it is in its `send` or `receive` has a copy of the context, and may
-have it for long: the timer of a connection that is kept alive."""
+"""A server may keep a copy of the request's context long after the request, for example in the
+timer of a connection that is kept alive."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ each_kind = pytest.mark.parametrize("content_type", [b"text/event-stream", b"tex
 
 
 class Agent:
-    """What an app registers a method of."""
+    """An object with a method that the app registers."""
 
     def interrupt(self) -> None:
         raise AssertionError("nobody has left")
 
 
 class Service:
-    """An app that registers its agent with its token; and the contexts that the server was in."""
+    """An app that registers its agent, and the contexts in which the server wrote."""
 
     def __init__(self, content_type: bytes) -> None:
         self.contexts: list[Context] = []

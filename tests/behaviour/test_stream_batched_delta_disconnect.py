@@ -1,7 +1,7 @@
-"""The fault that the package was born from, and its near relations.
+"""The fault for which this package was written, and similar faults.
 
-A server batched the deltas of its agent on a timer. The timer's task hit `ConnectionResetError`;
-the exception died in there, the main loop waited for items that would never come, the agent was
+A server batched the deltas of its agent on a timer. The timer's task hit `ConnectionResetError`.
+The exception was lost in that task, the main loop waited for items that never came, the agent was
 never interrupted, and nothing was recorded.
 """
 
@@ -37,7 +37,7 @@ PATIENCE: Final = 10.0
 
 
 class Agent:
-    """A blocking agent: it waits for its model in a thread, and only `interrupt` can end that."""
+    """A blocking agent that waits for its model in a thread. Only `interrupt` can end the wait."""
 
     def __init__(self) -> None:
         self.model: SimpleQueue[bytes | None] = SimpleQueue()
@@ -57,7 +57,7 @@ class Agent:
 
 
 class Chat:
-    """The app: it streams what the agent says, until the agent has said the last of it."""
+    """An app that streams the deltas of its agent, up to the last one."""
 
     def __init__(self, last_delta: bytes | None = None) -> None:
         self.agent = Agent()
@@ -87,7 +87,8 @@ class Chat:
 
 
 async def check(chat: Chat, talk: Conversation, reports: list[StreamReport]) -> StreamReport:
-    """Wait for the end, and see that everybody has been told, once."""
+    """Wait for the end. Check that the agent, its task and the report were informed once, and
+    return the report."""
     await talk.ended()
     assert talk.error is None
     assert chat.agent.interruptions == ["SSE client disconnected"]
@@ -107,8 +108,8 @@ def batched(chat: Chat, reports: list[StreamReport]) -> SSEBatchingMiddleware:
 
 
 async def test_stream_batched_delta_disconnect_interrupts_agent() -> None:
-    """The write fails in a background flush, while the app waits for its agent and sends nothing:
-    the agent is interrupted, its task cancelled, what it had said recorded, and nothing hangs.
+    """If a write fails in the background, while the app waits for its agent and sends nothing, the
+    agent is interrupted, its task is cancelled, the bytes are counted, and nothing hangs.
     Pitfall 39."""
     chat = Chat()
     reports: list[StreamReport] = []
@@ -124,7 +125,7 @@ async def test_stream_batched_delta_disconnect_interrupts_agent() -> None:
 
 
 async def test_a_failure_of_the_final_flush_interrupts_the_agent() -> None:
-    """The write that fails is the last one, which the app waits for."""
+    """The failing write is the last one, and the app waits for it."""
     chat = Chat(last_delta=SECOND)
     reports: list[StreamReport] = []
     reset = ConnectionResetError("connection reset by peer")
@@ -140,7 +141,7 @@ async def test_a_failure_of_the_final_flush_interrupts_the_agent() -> None:
 
 
 async def test_a_client_that_stops_reading_interrupts_the_agent() -> None:
-    """The write neither fails nor ends: past `send_timeout` that is a failure too."""
+    """A write that neither fails nor ends counts as failed after `send_timeout`."""
     chat = Chat()
     reports: list[StreamReport] = []
     async with Conversation(batched(chat, reports)) as talk:
@@ -156,7 +157,7 @@ async def test_a_client_that_stops_reading_interrupts_the_agent() -> None:
 async def test_a_failing_write_that_races_a_disconnect_interrupts_the_agent_once(
     leaves_first: bool,
 ) -> None:
-    """Whichever of the two is seen first: the other one is no second interruption."""
+    """A failure and a disconnect at the same time, in either order, interrupt the agent once."""
     chat = Chat()
     reports: list[StreamReport] = []
     reset = ConnectionResetError("connection reset by peer")

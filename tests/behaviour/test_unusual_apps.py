@@ -1,5 +1,4 @@
-"""Apps that are put together in ways of their own: what they do without the middleware, they do
-with it."""
+"""Apps of unusual construction work with the middleware as they do without it."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @loops(EVERY_LOOP)
 async def test_background_task_runs_after_a_client_left_during_a_write() -> None:
-    """However long the generator, a plain one in a thread, takes to hear of it."""
+    """The background task runs, however late the generator, a plain one in a thread, is closed."""
     ran, stalled = anyio.Event(), anyio.Event()
 
     def endless() -> Iterator[bytes]:
@@ -53,7 +52,7 @@ async def test_background_task_runs_after_a_client_left_during_a_write() -> None
 
 @loops(EVERY_LOOP)
 async def test_send_of_a_task_that_outlives_the_app_goes_to_the_server() -> None:
-    """It is not gathered in a buffer that nobody empties any more."""
+    """The chunk is not buffered, because nobody would flush the buffer."""
     returned = anyio.Event()
     sends: list[Send] = []
 
@@ -74,7 +73,7 @@ async def test_send_of_a_task_that_outlives_the_app_goes_to_the_server() -> None
 
 @loops([DEBUG], because="the adapter is for asyncio only")
 async def test_wsgi_app_of_asgiref_streams() -> None:
-    """Its adapter calls `send` in a thread, and awaits what comes of that in the event loop."""
+    """asgiref's adapter calls `send` in a thread, and awaits the result in the event loop."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])

@@ -1,4 +1,4 @@
-"""tests/README.md has every folder of tests, and says which of them `make test-fast` runs."""
+"""tests/README.md has every folder of tests, its target, and the unit tests of every module."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ ROWS: Final[dict[str, str]] = dict(
 )
 """The target that runs each folder."""
 
+UNIT: Final[dict[str, str]] = dict(
+    re.findall(r"^\| `([\w/]*\w)` \| (.+) \|$", (TESTS / "README.md").read_text(), re.MULTILINE)
+)
+"""The unit tests of each module, or the reason why a module has none."""
+
 FAST: Final = {folder for folder, run_by in ROWS.items() if run_by == "`make test-fast`"}
 
 
@@ -37,6 +42,20 @@ def test_a_target_that_runs_a_folder_exists() -> None:
     targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
 
     assert {run_by for run_by in ROWS.values() if run_by} <= {f"`make {it}`" for it in targets}
+
+
+def test_every_module_is_on_the_map_with_its_unit_tests() -> None:
+    """Each module of the core has a row, and each unit test is in the row of a module."""
+    package = REPOSITORY / "sse_batching"
+    modules = {
+        path.relative_to(package).with_suffix("").as_posix()
+        for folder in (package, package / "_loop")
+        for path in folder.glob("*.py")
+    }
+    tests = {path.stem for path in (TESTS / "unit").glob("test_*.py")}
+
+    assert set(UNIT) == modules - {"__init__"}
+    assert set(re.findall(r"`(test_\w+)`", " ".join(UNIT.values()))) == tests
 
 
 @pytest.mark.slow

@@ -34,6 +34,8 @@ class Server:
         self.reads = 0
         self.reading = 0
         self.causes: list[Cause | None] = []
+        self.app_waited = False
+        """True if the app was waiting in `receive` when the cause came."""
         self.receiver = Receiver(self.receive, current_loop())
         self._put = anyio.Event()
 
@@ -57,7 +59,11 @@ class Server:
         return message
 
     def watch(self) -> None:
-        self.receiver.watch(self.causes.append)
+        self.receiver.watch(self._close)
+
+    def _close(self, cause: Cause | None) -> None:
+        self.causes.append(cause)
+        self.app_waited = self.receiver.app_waits
 
     @asynccontextmanager
     async def app_receives(self) -> AsyncIterator[list[Message]]:
@@ -121,7 +127,7 @@ async def test_a_watch_notices_the_disconnect_once() -> None:
     server = Server(part(b"a"), DISCONNECT)
     server.watch()
     await anyio.wait_all_tasks_blocked()
-    assert server.causes == [CLIENT_LEFT]
+    assert (server.causes, server.app_waited) == ([CLIENT_LEFT], False)
 
     assert await server.receiver.receive() == part(b"a")
     async with server.app_receives() as got:
@@ -156,33 +162,43 @@ async def test_a_watch_does_not_interrupt_the_app() -> None:
         assert (server.reads, server.receiver.stopped) == (1, True)
         server.put(DISCONNECT)
         await anyio.wait_all_tasks_blocked()
-        assert (server.causes, got) == ([CLIENT_LEFT], [])
+        assert (server.causes, server.app_waited, got) == ([CLIENT_LEFT], True, [])
         server.receiver.deliver_disconnect()
 
     assert got == [DISCONNECT]
     await server.end()
 
 
-async def test_after_the_watch_the_app_sees_a_disconnect_when_it_comes() -> None:
-    """Once the response is complete, a disconnect is not a cause."""
+@pytest.mark.parametrize("comes", ["before", "after"])
+async def test_after_the_watch_the_app_sees_the_disconnect(comes: str) -> None:
+    """The response is complete. A disconnect that comes later is not a cause."""
     server = Server()
     server.watch()
     await anyio.wait_all_tasks_blocked()
+    if comes == "before":
+        server.put(DISCONNECT)
+        await anyio.wait_all_tasks_blocked()
 
     server.receiver.unwatch()
-    server.put(DISCONNECT)
+    if comes == "after":
+        server.put(DISCONNECT)
 
-    assert await server.receiver.receive() == DISCONNECT
-    assert (server.causes, server.receiver.watching) == ([], False)
+    with anyio.fail_after(1):
+        assert await server.receiver.receive() == DISCONNECT
+    assert server.causes == ([CLIENT_LEFT] if comes == "before" else [])
+    assert not server.receiver.watching
     await server.end()
 
 
-async def test_a_receiver_that_gives_up_reads_no_longer() -> None:
+@pytest.mark.parametrize("reader", ["app", "watch"])
+async def test_a_receiver_that_gives_up_reads_no_longer(reader: str) -> None:
     """The server may never say that the client has left. The app sees the disconnect anyway."""
     server = Server()
-    server.watch()
+    if reader == "watch":
+        server.watch()
 
     async with server.app_receives() as got:
+        server.watch()
         server.receiver.give_up()
         await anyio.wait_all_tasks_blocked()
         assert (server.reading, got) == (0, [])
