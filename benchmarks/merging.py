@@ -87,7 +87,7 @@ class Recording(NamedTuple):
     """True if the stream consists of lines, and not of events."""
 
     def merger(self, formats: tuple[Format, ...]) -> Merger:
-        return Merger(formats, max_event_bytes=MAX_BATCH_BYTES, lines=self.lines)
+        return Merger(formats, max_batch_bytes=MAX_BATCH_BYTES, lines=self.lines)
 
     def events(self, content: bytes) -> int:
         """Return the number of events in these bytes."""

@@ -120,6 +120,6 @@ def merger_for(scope: Scope, start: Message, options: Options) -> Merger | None:
         chosen,
         flush_on=options.flush_on,
         max_merged_bytes=options.max_merged_bytes,
-        max_event_bytes=options.max_batch_bytes,
+        max_batch_bytes=options.max_batch_bytes,
         lines=kind == b"application/x-ndjson",
     )

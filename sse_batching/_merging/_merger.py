@@ -76,7 +76,7 @@ class Merger:
         flush_on: the events that must not wait, by the name in their `event` field, or by the
             member `type` of their data.
         max_merged_bytes: the largest size of a merged event.
-        max_event_bytes: a larger event passes through, unless it fits a template. When this much of
+        max_batch_bytes: a larger event passes through, unless it fits a template. When this much of
             an incomplete event would have to be held, the merging ends.
         lines: True for newline-delimited JSON, False for an event stream.
     """
@@ -87,14 +87,14 @@ class Merger:
         *,
         flush_on: Collection[str] = (),
         max_merged_bytes: int = 16_384,
-        max_event_bytes: int = 65_536,
+        max_batch_bytes: int = 65_536,
         lines: bool = False,
     ) -> None:
         self.mode = Mode.DETECTING if formats else Mode.WATCHING
         self._formats = tuple(formats)
         self._flush_on = frozenset(flush_on)
         self._max_merged_bytes = max_merged_bytes
-        self._max_event_bytes = max_event_bytes
+        self._max_batch_bytes = max_batch_bytes
         self._splitter: Splitter = LineSplitter() if lines else EventSplitter()
         self._read = read_line if lines else read_first_event
         self._templates: list[Template] = []
@@ -139,7 +139,7 @@ class Merger:
         urgent = False
         for block in self._splitter.feed(chunk):
             urgent |= self._add_block(block)
-        if self._passes_through or self.held >= self._max_event_bytes:
+        if self._passes_through or self.held >= self._max_batch_bytes:
             self.stop()
         if self._place is not Place.IN_TORN_BLOCK:
             self._place = Place.IN_BLOCK if self.held else Place.BETWEEN_BLOCKS
@@ -191,7 +191,7 @@ class Merger:
 
     def _must_be_read(self, block: bytes) -> bool:
         """Return True if the block may be an event that matters: only parsing it can tell."""
-        if len(block) > self._max_event_bytes:
+        if len(block) > self._max_batch_bytes:
             return False
         return self.mode is not Mode.MERGING or any(f.mark in block for f in self._formats)
 

@@ -171,7 +171,7 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         (
             "an event that is too large is not held",
-            "self.held >= self._max_event_bytes",
+            "self.held >= self._max_batch_bytes",
             "False",
         ),
         (

@@ -16,9 +16,9 @@ def delta(text: str, *before: str, **more: object) -> bytes:
     return sse({"delta": text, **more}, *before)
 
 
-def merger_after_first_event(*, max_event_bytes: int = 65_536) -> Merger:
+def merger_after_first_event(*, max_batch_bytes: int = 65_536) -> Merger:
     """Return a merger that knows the format, and whose first event has been taken."""
-    merger = Merger([FORMAT], max_event_bytes=max_event_bytes)
+    merger = Merger([FORMAT], max_batch_bytes=max_batch_bytes)
     feed(merger, [delta("opener")])
     return merger
 
@@ -52,8 +52,8 @@ def test_an_event_that_is_larger_by_itself_passes() -> None:
 
 
 def test_an_event_that_is_too_large_to_be_held_ends_the_merging() -> None:
-    """An event above `max_event_bytes` passes through in pieces, and so does all that follows."""
-    merger = merger_after_first_event(max_event_bytes=100)
+    """An event above `max_batch_bytes` passes through in pieces, and so does all that follows."""
+    merger = merger_after_first_event(max_batch_bytes=100)
     chunks = [delta("a"), delta("b"), b'data: {"delta":"' + b"c" * 90, b"d", b'"}\n\n', delta("e")]
     for chunk in chunks:
         merger.add(chunk)

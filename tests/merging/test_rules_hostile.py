@@ -59,9 +59,9 @@ def delta(body: bytes, more: bytes = b"") -> bytes:
 def test_what_is_no_good_passes(event: bytes) -> None:
     """A broken event passes through unchanged and in its place, with any format."""
     good = delta(b"a")
-    assert is_unchanged(FORMAT, good, event, event, good, max_event_bytes=10**6)
+    assert is_unchanged(FORMAT, good, event, event, good, max_batch_bytes=10**6)
     for before in ([], [sse("x")], [sse({"type": "RUN_STARTED"})]):
-        merger = Merger(formats.auto, flush_on=("x",), max_event_bytes=10**6)
+        merger = Merger(formats.auto, flush_on=("x",), max_batch_bytes=10**6)
         assert feed(merger, [*before, event, event]) == b"".join([*before, event, event])
 
 
@@ -111,7 +111,7 @@ def test_a_name_may_be_written_with_escapes(name: bytes) -> None:
 def test_no_depth_raises(depth: int) -> None:
     """Deeply nested events are merged or pass through, wherever the parser's limit is."""
     event = delta(b"a", b',"x":' + b"[" * depth + b"]" * depth)
-    found = merged(FORMAT, event, event, max_event_bytes=10**6, max_merged_bytes=10**6)
+    found = merged(FORMAT, event, event, max_batch_bytes=10**6, max_merged_bytes=10**6)
     assert found in {event + event, event.replace(b'"a"', b'"aa"')}
 
 
@@ -230,7 +230,7 @@ def test_nothing_is_raised_and_nothing_grows(
     chunks: list[bytes], choice: str, lines: bool, size: int
 ) -> None:
     """For any input, nothing is held at the end, and the output is not longer than the input."""
-    merger = Merger(CHOICES[choice], flush_on=("x",), max_event_bytes=size, lines=lines)
+    merger = Merger(CHOICES[choice], flush_on=("x",), max_batch_bytes=size, lines=lines)
     out = b""
     for at, chunk in enumerate(chunks):
         merger.add(chunk)
