@@ -1,4 +1,7 @@
-"""What follows the first cause: the token, the grace period, late sends, and kept exceptions."""
+"""What follows the first cause: the token, the grace period, late sends and kept exceptions.
+
+`test_disconnect_exceptions` has the functions for exceptions of an app.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,14 @@ from typing import Any, Final, cast
 
 import anyio
 import pytest
-from starlette.requests import ClientDisconnect
 
-from sse_batching import CancellationToken, CancelReason, ClientDisconnected, StreamCancelled
+from sse_batching import CancellationToken, CancelReason, ClientDisconnected
 from sse_batching._cause import CLIENT_LEFT, Cause
 from sse_batching._disconnect import (
     FRAMEWORK_TIME,
     IGNORED_AFTER_WAIT,
     KEPT_EXCEPTIONS,
     Disconnect,
-    clear_tracebacks,
-    follows_disconnect,
 )
 from sse_batching._loop import current_loop
 from sse_batching._receiver import Receiver
@@ -297,20 +297,15 @@ async def test_an_app_that_ignores_rejections_yields() -> None:
 # Exceptions.
 
 
-def raised(error: BaseException) -> BaseException:
-    """Return the exception with a traceback."""
-    with suppress(type(error)):
-        raise error
-    return error
-
-
 @in_loop
 async def test_tracebacks_are_cleared_when_the_app_has_ended() -> None:
     """The last exceptions of the app's `send` and `receive` keep no frame of the app alive."""
     request = Request()
     request.end()
-    errors = [raised(OSError(n)) for n in range(KEPT_EXCEPTIONS + 1)]
+    errors: list[BaseException] = [OSError(n) for n in range(KEPT_EXCEPTIONS + 1)]
     for error in errors:
+        with suppress(OSError):
+            raise error
         request.disconnect.clear_traceback_later(error)
     with pytest.raises(ClientDisconnected) as rejection:
         request.disconnect.reject_or_ignore(waited=False)
@@ -321,51 +316,3 @@ async def test_tracebacks_are_cleared_when_the_app_has_ended() -> None:
 
     cleared = [error.__traceback__ is None for error in errors]
     assert cleared == [False, False, *[True] * KEPT_EXCEPTIONS]
-
-
-def caused_by(cause: BaseException) -> Exception:
-    """Return an exception that was raised from this one."""
-    error = ValueError()
-    error.__cause__ = cause
-    return error
-
-
-GONE: Final = ClientDisconnected("gone", CancelReason.CLIENT_DISCONNECTED)
-
-
-@pytest.mark.parametrize(
-    ("error", "follows"),
-    [
-        pytest.param(GONE, True, id="rejected-send"),
-        pytest.param(
-            StreamCancelled("cancelled", CancelReason.DEADLINE), True, id="raise_if_cancelled"
-        ),
-        pytest.param(ClientDisconnect(), True, id="starlette"),
-        pytest.param(anyio.BrokenResourceError(), True, id="between-two-tasks-of-the-app"),
-        pytest.param(anyio.ClosedResourceError(), True, id="between-two-tasks-of-the-app-closed"),
-        pytest.param(caused_by(GONE), True, id="raised-from-a-rejected-send"),
-        pytest.param(ExceptionGroup("", [GONE, caused_by(GONE)]), True, id="group"),
-        pytest.param(ExceptionGroup("", [GONE, ValueError()]), False, id="group-with-another"),
-        pytest.param(ValueError(), False, id="another"),
-        pytest.param(caused_by(ValueError()), False, id="raised-from-another"),
-        pytest.param(ConnectionResetError(), False, id="another-connection-of-the-app"),
-    ],
-)
-def test_only_an_exception_that_follows_the_disconnect_is_swallowed(
-    error: BaseException, follows: bool
-) -> None:
-    """Any other exception of the app's cleanup is news to the server."""
-    assert follows_disconnect(error) is follows
-
-
-def test_all_tracebacks_of_a_swallowed_exception_are_cleared() -> None:
-    """That includes its causes, its contexts and the members of groups, also in a circle."""
-    cause, context, member = (raised(OSError(name)) for name in ("cause", "context", "member"))
-    error = raised(BaseExceptionGroup("group", [member]))
-    error.__cause__ = cause
-    cause.__context__ = context
-    context.__cause__ = error
-
-    clear_tracebacks(error)
-
-    assert [each.__traceback__ for each in (error, cause, context, member)] == [None] * 4

@@ -15,7 +15,7 @@ from tests.conftest import VIRTUAL_TIME, loops
 from tests.support.apps import chunk, ends_at_once, last, start
 from tests.support.virtual_time import advance, spend
 from tests.unit.defaults import default_options
-from tests.unit.server import Server
+from tests.unit.writing import Server
 
 pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 

@@ -160,8 +160,8 @@ class Worker:
                 self.log.append("failed")
 
     async def do(self, work: Awaitable[None], *, interrupt: bool = False) -> None:
-        """Begin the work in a callback of the event loop. Let the task finish it, or cancel the
-        task."""
+        """Begin the work in a callback of the event loop, and wake the task there, as the timer of
+        a writer does. Let the task finish the work, or cancel the task."""
         await anyio.wait_all_tasks_blocked()
         called = anyio.Event()
 
@@ -170,12 +170,12 @@ class Worker:
                 self.rest = self.task.run_eagerly(work)
             except OSError:
                 self.log.append("failed")
+            self.parker.unpark()
             called.set()
 
         here = current_loop()
         here.call_at(here.time(), begin)
         await called.wait()
-        self.parker.unpark()
         await anyio.wait_all_tasks_blocked()
         if interrupt:
             self.task.cancel()
