@@ -18,7 +18,7 @@ test: $(READY)  ## all but the server matrix; some minutes
 # What is left out: folders that need real servers, tests that are marked `slow`, and most of the
 # random schedules. tests/README.md says which folders these are, and a test compares the two.
 test-fast: $(READY)  ## the loop to work in: under a minute on two cores
-	SSE_BATCHING_EXAMPLES=20 $(BIN)/python -m pytest -n 2 -m "not slow" \
+	SSE_BATCHING_EXAMPLES=10 $(BIN)/python -m pytest -n 2 -m "not slow" \
 		tests/unit tests/behaviour tests/properties tests/merging tests/testing tests/docs tests/project
 
 test-servers: $(READY)  ## every server, every way of leaving; finds what docs/servers.md says
