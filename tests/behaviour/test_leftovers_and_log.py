@@ -217,7 +217,7 @@ async def test_what_an_app_raises_for_a_disconnect_is_no_news_to_the_server(
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-async def test_what_an_app_raises_while_it_winds_up_goes_on() -> None:
+async def test_what_an_app_raises_in_its_cleanup_goes_on() -> None:
     """Another exception of the app is not hidden, although it follows a disconnect."""
     error = ValueError("cannot save the partial answer")
 

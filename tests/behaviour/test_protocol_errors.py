@@ -95,7 +95,7 @@ async def test_what_a_flush_raises_is_what_the_server_raised() -> None:
     assert [talk.error] == server.errors
 
 
-async def test_a_mistake_found_in_the_background_is_raised_by_the_next_send() -> None:
+async def test_an_app_error_found_in_the_background_is_raised_by_the_next_send() -> None:
     """Nobody waited for the write, so the token is cancelled, and each `send` raises the error."""
     server = Strict()
     told: list[tuple[CancelReason | None, BaseException | None]] = []
@@ -134,7 +134,7 @@ async def generate() -> Any:
     yield b"f"
 
 
-async def test_a_mistake_found_in_the_background_comes_out_of_starlette() -> None:
+async def test_an_app_error_found_in_the_background_comes_out_of_starlette() -> None:
     """A framework that waits for a disconnect does not mistake the error for one."""
     server = Strict()
     response = StreamingResponse(
@@ -145,7 +145,7 @@ async def test_a_mistake_found_in_the_background_comes_out_of_starlette() -> Non
     assert [talk.error] == server.errors
 
 
-async def test_a_mistake_that_nobody_waits_for_any_more_is_raised_by_the_next_send() -> None:
+async def test_an_app_error_that_nobody_waits_for_any_more_is_raised_by_the_next_send() -> None:
     """The app cancelled its flush before the server rejected the flushed batch."""
     server = Strict()
 
@@ -168,7 +168,9 @@ async def test_a_mistake_that_nobody_waits_for_any_more_is_raised_by_the_next_se
 
 @pytest.mark.parametrize("pause", [0, 3], ids=["at-once", "later"])
 @pytest.mark.parametrize("asks", [False, True], ids=["", "token"])
-async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, pause: float) -> None:
+async def test_an_app_error_comes_out_of_an_app_that_sends_no_more(
+    asks: bool, pause: float
+) -> None:
     """The server's error about the app is raised also if the app ended before the error was found
     or could be raised in a `send`."""
     server = Strict()
@@ -186,7 +188,7 @@ async def test_a_mistake_comes_out_of_an_app_that_sends_no_more(asks: bool, paus
     assert [talk.error] == server.errors
 
 
-async def test_a_mistake_comes_out_of_an_app_that_had_to_be_cancelled() -> None:
+async def test_an_app_error_comes_out_of_an_app_that_had_to_be_cancelled() -> None:
     """The cancellation of an app that waits for something else does not hide the error."""
     server = Strict()
 

@@ -210,7 +210,7 @@ async def test_several_tasks_share_the_messages_and_all_get_the_end() -> None:
 
 
 @pytest.mark.parametrize("method", ["body", "stream", "json"])
-async def test_starlette_reads_its_request_as_ever(method: str) -> None:
+async def test_starlette_still_reads_its_request(method: str) -> None:
     """`body()`, `stream()` and `json()` return the upload, and the response streams afterwards."""
     upload = [b"[", *(b"%d," % number for number in range(5000)), b"0]"]
 
@@ -233,7 +233,7 @@ async def test_starlette_reads_its_request_as_ever(method: str) -> None:
     assert (await converse(app, method="POST", body=upload)).body == b"".join(upload)
 
 
-async def test_starlette_polls_for_the_disconnect_as_ever() -> None:
+async def test_starlette_still_polls_for_the_disconnect() -> None:
     """In a handler, `request.is_disconnected()` returns at once, and returns True once the client
     has left. The middleware changes nothing. Pitfall 2."""
 

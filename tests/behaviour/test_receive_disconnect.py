@@ -180,7 +180,7 @@ async def test_what_receive_raises_is_raised_in_the_app_s_receive(streams: bool)
     assert talk.body == b"fine"
 
 
-async def test_a_server_that_repeats_an_empty_message_for_ever_is_not_read_for_ever() -> None:
+async def test_a_server_that_repeats_an_empty_message_is_not_read_endlessly() -> None:
     """Some never stop to say that the body is empty: neither memory nor time is spent on it.
     Pitfall 6."""
     calls = 0
@@ -206,7 +206,7 @@ async def test_a_server_that_repeats_an_empty_message_for_ever_is_not_read_for_e
     assert calls < 1000
 
 
-async def test_a_disconnect_that_is_repeated_for_ever_is_read_once() -> None:
+async def test_a_disconnect_that_is_repeated_endlessly_is_read_once() -> None:
     """Nobody here asks the server again, however long the app goes on and however often it asks.
     Pitfall 4."""
     said: list[Message] = []

@@ -101,7 +101,7 @@ APPS = [
 
 @loops(VIRTUAL_ASYNCIO, because="servers on trio wait until the app has ended")
 @pytest.mark.parametrize("make", APPS)
-async def test_a_cancelled_task_tells_the_token_within_a_turn(make: Any) -> None:
+async def test_a_cancelled_task_cancels_the_token_within_an_iteration(make: Any) -> None:
     """The token is cancelled within one loop iteration, and the cancellation goes on to the server.
 
     A server whose shutdown times out leaves the app no more time than that. Pitfall 22."""
@@ -162,7 +162,7 @@ async def test_what_was_accepted_before_is_delivered(by_scope: bool) -> None:
     assert (report.bytes_sent, report.bytes_undelivered) == (3, 0)
 
 
-async def test_a_client_that_does_not_read_cannot_hold_up_a_shutdown() -> None:
+async def test_a_client_that_does_not_read_cannot_delay_a_shutdown() -> None:
     """The rest of the stream has one second to be written. Pitfall 53."""
     server = AsTask(SSEBatchingMiddleware(waiting_for_its_agent(Kept()), send_timeout=None))
 
@@ -218,7 +218,7 @@ async def test_an_app_that_sends_a_farewell_gets_it_delivered() -> None:
     assert not server.task.cancelled()
 
 
-async def test_a_cancellation_after_the_response_is_none_of_the_stream() -> None:
+async def test_a_cancellation_after_the_response_does_not_cancel_the_token() -> None:
     """A cancellation during the work after a complete response does not cancel the token."""
     kept = Kept()
     reports: list[StreamReport] = []

@@ -278,7 +278,7 @@ async def test_a_stream_with_a_longer_delay_does_not_keep_others_waiting(changes
     assert times(talks["longer"]) == [(0, b"0"), (1.5, b"1")]
 
 
-async def test_a_longer_delay_does_not_put_off_what_waits() -> None:
+async def test_a_longer_delay_does_not_postpone_the_waiting_batch() -> None:
     """A longer delay does not postpone the waiting batch, and its old deadline has no later
     effect."""
 

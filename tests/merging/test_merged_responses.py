@@ -92,7 +92,7 @@ async def test_a_delta_that_comes_alone_is_not_held_for_a_successor() -> None:
     assert writes(talk) == [(0, OPENER), (1, delta("a")), (2, delta("b"))]
 
 
-async def test_an_event_of_an_unknown_stream_waits_as_ever() -> None:
+async def test_an_event_of_an_unknown_stream_waits_like_a_chunk() -> None:
     """Without a known format, events wait as without merging."""
     app = emitting(sse("1"), 0.125, sse("2"), sse("3"), 1.0)
     assert writes(await converse(merging(app))) == [(0, sse("1")), (0.25, sse("2") + sse("3"))]
