@@ -10,8 +10,10 @@ from starlette.requests import ClientDisconnect
 
 from ._cause import Cause
 from ._loop import AppTask, LazyTimer, Loop
+from ._policy import ends_response
 from ._receiver import Receiver
-from .cancellation import CancellationToken
+from ._types import Message
+from .cancellation import CancellationToken, call
 from .exceptions import ClientDisconnected, StreamCancelled
 
 FRAMEWORK_TIME: Final = 0.1
@@ -66,6 +68,7 @@ class Disconnect:
         "_last_call",
         "_loop",
         "_receiver",
+        "_rejected",
         "_token",
         "app_error_raised",
         "cause",
@@ -92,6 +95,7 @@ class Disconnect:
         self._grace_timer = LazyTimer(loop, self._grace_period_over)
         self._ignore: int | None = None  # late sends to ignore; None: nobody waited in `receive`
         self._ignored_timer: LazyTimer | None = None
+        self._rejected = False  # True once a late `send` has raised
         self._kept: deque[BaseException] | None = None
 
     # The token.
@@ -99,6 +103,8 @@ class Disconnect:
     def set_token(self, token: CancellationToken) -> None:
         """Cancel this token with the first cause, now or when the cause comes."""
         self._token = token
+        # A callback of the token may cancel the app's own task: `token.register(task.cancel)`.
+        token.call_callback = self._app_task.counting_cancels
         if self.cause is not None:
             token.cancel(*self.cause[:3])
 
@@ -107,9 +113,19 @@ class Disconnect:
         """True once the app has asked for the token."""
         return self._token is not None
 
+    @property
+    def stopped_by(self) -> Cause | None:
+        """The cause for which code of the app's has cancelled the token; None if it has not."""
+        token = self._token
+        if token is None or token.reason is None:
+            return None
+        return Cause(token.reason, token.message or str(token.reason), token.error)
+
     def release(self) -> None:
         """Drop the token."""
-        self._token = None
+        if self._token is not None:
+            self._token.call_callback = call
+            self._token = None
 
     # From the cause to the app.
 
@@ -118,11 +134,13 @@ class Disconnect:
         self._decide_ignored()
         self.cause = cause
         self.since = self._loop.time()
-        if (token := self._token) is not None:
-            self._app_task.counting_cancels(lambda: token.cancel(*cause[:3]))
+        if self._token is not None:
+            self._token.cancel(*cause[:3])
 
     def notify_app(self) -> None:
         """Let the app see `http.disconnect`: now, or after the grace period."""
+        if self._app_task.ended:
+            return
         if self._token is None:
             self._receiver.deliver_disconnect()
         else:
@@ -161,6 +179,7 @@ class Disconnect:
             self._receiver.deliver_disconnect()
         if self._ignores(waited=waited):
             return
+        self._rejected = True
         cause = self.cause
         assert cause is not None  # `begin` was called
         if cause.is_app_error and cause.error is not None:
@@ -175,23 +194,30 @@ class Disconnect:
         self._decide_ignored()
         if not self._ignore:
             return False
-        if waited and not self.token_requested:
-            # The app goes on at once, and the framework needs several loop iterations to cancel it.
-            self._ignore = IGNORED_AFTER_WAIT
+        if waited:
+            if not self.token_requested:
+                # The app goes on at once, and the framework needs several loop iterations to cancel
+                # it.
+                self._ignore = IGNORED_AFTER_WAIT
             return True
         self._ignore -= 1
-        if self.token_requested and not waited:
+        if self.token_requested:
             # The app has its grace period, and this `send` has returned without an `await`. Without
             # a disconnect in `receive` the framework would call `send` again, and be rejected.
             self._deliver_disconnect_soon()
         return True
 
-    async def reject_or_ignore_late(self) -> None:
+    async def reject_or_ignore_late(self, message: Message) -> None:
         """Raise from a `send` that came after the cause, or return if this one is ignored.
+
+        An empty last message that follows a rejected `send` is ignored, too: some frameworks end
+        the response after any error, and would log a second one (Sanic).
 
         An app that catches every exception and never awaits anything else would freeze the event
         loop, so a rejection yields if the loop iteration has lasted too long.
         """
+        if self._rejected and ends_response(message) and not message.get("body"):
+            return
         try:
             self.reject_or_ignore(waited=False)
         except Exception:
@@ -244,11 +270,19 @@ def follows_disconnect(error: BaseException) -> bool:
     Such an exception is not news to the server, and needs no traceback in the server's log. Another
     exception that the app raises during its cleanup is not swallowed.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return all(follows_disconnect(part) for part in error.exceptions)
-    if isinstance(error, FOLLOW_DISCONNECT):
-        return True
-    return error.__cause__ is not None and follows_disconnect(error.__cause__)
+    seen: set[int] = set()
+    chains: list[BaseException] = [error]  # each has to follow from the disconnect
+    while chains:
+        part: BaseException | None = chains.pop()
+        while not isinstance(part, FOLLOW_DISCONNECT):
+            if part is None or id(part) in seen:  # exceptions can refer in circles
+                return False
+            seen.add(id(part))
+            if isinstance(part, BaseExceptionGroup):
+                chains += part.exceptions
+                break
+            part = part.__cause__
+    return True
 
 
 def clear_tracebacks(error: BaseException) -> None:
@@ -258,14 +292,14 @@ def clear_tracebacks(error: BaseException) -> None:
     live. If a frame refers to the exception in turn, only a garbage collection frees the frame. A
     frame of anyio's does so: the function that anyio calls when a task of a group is done.
     """
-    seen: list[BaseException] = []
+    seen: set[int] = set()
     found: list[BaseException | None] = [error]
     while found:
         part = found.pop()
-        if part is None or any(part is other for other in seen):  # exceptions can refer in circles
+        if part is None or id(part) in seen:  # exceptions can refer in circles
             continue
         part.__traceback__ = None
-        seen.append(part)
+        seen.add(id(part))
         found += (part.__cause__, part.__context__)
         if isinstance(part, BaseExceptionGroup):
             found += part.exceptions

@@ -10,6 +10,7 @@ from typing import Final
 from asgiref.sync import markcoroutinefunction
 
 from ._exchange import Exchange
+from ._finish import finish
 from ._loop import Loop
 from ._options import Options
 from ._policy import ends_response, is_batched, with_header_list
@@ -165,6 +166,13 @@ class RequestContext:
                 state=self._state,
             )
         return self.exchange
+
+    async def finish(self, error: BaseException | None) -> BaseException | None:
+        """End a request that has an exchange. See `_finish.finish`."""
+        try:
+            return await finish(self.make_exchange(), error)
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Drop what refers to the app: the request is over.

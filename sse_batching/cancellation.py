@@ -27,15 +27,23 @@ FLAG: Final = "flag"
 MISSING: Final = object()
 
 
+def call(callback: Callable[[], object]) -> None:
+    """Call the callback."""
+    callback()
+
+
 class Registration:
     """A registered callback of a token. As a context manager, it unregisters the callback at the
     end of the block."""
 
-    __slots__ = ("_call", "_token")
+    __slots__ = ("_call", "_may_cancel", "_token")
 
-    def __init__(self, token: CancellationToken, call: Callable[[], object]) -> None:
+    def __init__(
+        self, token: CancellationToken, call: Callable[[], object], *, may_cancel: bool
+    ) -> None:
         self._token = token
         self._call = call
+        self._may_cancel = may_cancel
 
     def unregister(self) -> bool:
         """Unregister the callback. Return True if the callback was not called, and never will be.
@@ -71,9 +79,11 @@ class CancellationToken:
 
     # Threads may race for each step below, so each step is one atomic operation of a dict.
 
-    __slots__ = ("_callbacks", "_cause", "_flag", "cancelled")
+    __slots__ = ("_callbacks", "_cause", "_flag", "call_callback", "cancelled")
 
     def __init__(self) -> None:
+        self.call_callback: Callable[[Callable[[], object]], None] = call
+        """Private. How a callback is called. The middleware counts what the callback cancels."""
         self.cancelled = False
         """True once cancelled. A plain attribute, cheap enough for an inner loop. Only `cancel`
         sets it."""
@@ -162,7 +172,7 @@ class CancellationToken:
             except RuntimeError:  # the event loop has ended, and the waiting task with it
                 logger.debug("the event loop of a task that waited for a token has ended")
 
-        with self.register(wake):
+        with self._register(wake, may_cancel=False):
             await event.wait()
 
     def register(
@@ -183,7 +193,11 @@ class CancellationToken:
             raise TypeError(f"callback must be callable; got {callback!r}")
         if inspect.iscoroutinefunction(callback):
             raise TypeError(f"callback must be a plain function, nobody would await {callback!r}")
-        registration = Registration(self, lambda: callback(*args, **kwargs))
+        return self._register(lambda: callback(*args, **kwargs))
+
+    def _register(self, call: Callable[[], object], *, may_cancel: bool = True) -> Registration:
+        """`may_cancel`: the callback may cancel a task, now or soon."""
+        registration = Registration(self, call, may_cancel=may_cancel)
         self._callbacks[registration] = None
         # Read after the registration, or a cancellation between the two would be missed.
         if self.cancelled and (stop := self._call(registration)):
@@ -200,7 +214,10 @@ class CancellationToken:
         if not self._forget(registration):
             return None
         try:
-            registration._call()
+            if registration._may_cancel:
+                self.call_callback(registration._call)
+            else:
+                registration._call()
         except (KeyboardInterrupt, SystemExit) as stop:
             return stop
         except BaseException:

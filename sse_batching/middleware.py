@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Collection
-from contextlib import nullcontext
-from typing import Final, cast
-
-import anyio
+from typing import cast
 
 from ._disconnect import clear_tracebacks
-from ._exchange import Finished
 from ._loop import current_loop
 from ._options import (
     Merge,
@@ -24,8 +18,6 @@ from ._options import (
 from ._request import RequestContext
 from ._stream import current_request
 from ._types import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
-
-logger: Final = logging.getLogger("sse_batching")
 
 
 class SSEBatchingMiddleware:
@@ -144,42 +136,16 @@ class SSEBatchingMiddleware:
             else:
                 await self.app(scope, request.receive, request.send)
         except BaseException as error:
-            raised = error if request.exchange is None else await self._finish(request, error)
+            raised = error if request.exchange is None else await request.finish(error)
             if raised is error:
-                if not isinstance(error, Exception):
-                    error.__traceback__ = None  # most likely a cancellation: `clear_tracebacks`
                 raise
             clear_tracebacks(error)
         else:
             if request.exchange is not None:
-                raised = await self._finish(request, None)
+                raised = await request.finish(None)
         finally:
             request.ended = True
             current_request.reset(before)
             scope.pop(SCOPE_KEY, None)
         if raised is not None:  # outside the `except`, so that Python sets no `__context__`
             raise raised
-
-    async def _finish(
-        self, request: RequestContext, error: BaseException | None
-    ) -> BaseException | None:
-        """Finish the exchange and call `on_close`. Return what this request raises."""
-        try:
-            finished = await request.make_exchange().finish(error)
-            await self._call_on_close(finished)
-        finally:
-            request.release()
-        return finished.error
-
-    async def _call_on_close(self, finished: Finished) -> None:
-        report, on_close = finished.report, self._options.on_close
-        if report is None or on_close is None:
-            return
-        limit = anyio.move_on_after(self._options.grace_period, shield=True)
-        with limit if finished.cancelled else nullcontext():
-            try:
-                result = on_close(report)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                logger.exception("stream %s: on_close failed", report.stream_id)

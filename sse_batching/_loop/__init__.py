@@ -57,12 +57,14 @@ class AppTask(Protocol):
         """The context in which the app runs, on a loop with `needs_cancel_scope`."""
 
     def cancel(self) -> None:
-        """Cancel the app."""
+        """Cancel the app, if it has not ended."""
 
     def counting_cancels(self, call: Callable[[], object]) -> None:
-        """Call `call`, and count the cancellations of this task that `call` requests as our own.
+        """Call `call`, and count the cancellations of this task that `call` requests as our own:
+        directly, or by a callback that it schedules with `call_soon` or `call_soon_threadsafe`.
 
-        The callback of `token.register(task.cancel)` requests one, if `task` is the app's.
+        `call` is a callback of the token, such as that of `token.register(task.cancel)`, where
+        `task` is the app's. Safe in any thread.
         """
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
@@ -73,13 +75,32 @@ class AppTask(Protocol):
         wait until the app has ended.
         """
 
-    async def uncancel(self, *, cancelled: bool) -> bool:
-        """Undo the cancellations counted as our own. Return True if there were any, and no other
-        code has requested one.
+    # The end of the request, in this order:
 
-        `cancelled`: the app ended with a cancellation. If not, one of our own may still be pending,
-        and is awaited here.
+    def app_ended(self, *, cancelled: bool) -> bool:
+        """Return True if the app was cancelled from outside this package. From now on `cancel` does
+        nothing.
+
+        `cancelled`: the app ended with a cancellation.
         """
+
+    @property
+    def ended(self) -> bool:
+        """True after `app_ended`."""
+
+    def cancellation_arrived(self) -> bool:
+        """Return True if the cancellation that is being handled came from outside this package. To
+        be called once for each that interrupts the end of the request."""
+
+    @property
+    def settled(self) -> bool:
+        """True if no cancellation of our own can arrive any more."""
+
+    async def settle(self) -> None:
+        """Wait until no cancellation of our own can arrive any more."""
+
+    def uncancel(self) -> None:
+        """Undo the cancellations counted as our own."""
 
 
 class Parker(Protocol):

@@ -104,34 +104,102 @@ class AsyncioTask:
 
 
 class AsyncioAppTask:
-    """See `AppTask`. Cancels with `asyncio.Task.cancel`, and counts the requests that are our own.
+    """See `AppTask`. Cancels with `asyncio.Task.cancel`, and tells cancellations apart by counting
+    them: `Task.cancelling` counts all, this class counts those that are our own.
 
     An anyio `CancelScope` around every request would make this class unnecessary, and would double
     the cost of a request that does not stream (docs/performance.md).
     """
 
-    __slots__ = ("_before", "_own", "_task")
+    __slots__ = (
+        "_before",
+        "_counts",
+        "_marked",
+        "_outside_seen",
+        "_owed",
+        "_own",
+        "_scheduled",
+        "_task",
+        "ended",
+    )
     scope = nullcontext()
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self.ended = False
         self._task = task
         self._before = task.cancelling() if task is not None else 0
         self._own = 0  # cancellations requested by this package, or by a callback of the token
+        self._owed = False  # True while one of these may still arrive, as a CancelledError
+        self._outside_seen = 0  # the others, when one arrived last
+        # For `counting_cancels`, which counts in two callbacks of the event loop:
+        self._scheduled = 0  # how many counts are not complete
+        self._counts = 0  # how many counts have begun, and are not complete
+        self._marked = 0  # all cancellations, when the first of these began
+
+    def _requested(self) -> tuple[int, int]:
+        """Return how many cancellations are our own, and how many came from outside.
+
+        While a count has begun, every cancellation is taken for our own: a thread may not have come
+        to the end of its count.
+        """
+        if self._task is None:
+            return 0, 0
+        all_requested = self._task.cancelling()
+        own = self._own + (all_requested - self._marked if self._counts else 0)
+        return own, all_requested - self._before - own
 
     def cancel(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self.ended:
             self._task.cancel()
-            self._own += 1
+            self._count_own(1)
+
+    def _count_own(self, requests: int) -> None:
+        if requests > 0:
+            self._own += requests
+            self._owed = True
 
     def counting_cancels(self, call: Callable[[], object]) -> None:
-        if self._task is None:
+        task = self._task
+        if task is None:
             call()
             return
-        before = self._task.cancelling()
+        # A callback may cancel now, or schedule that with `call_soon_threadsafe`. What the callback
+        # schedules runs between the two callbacks that are scheduled here: event loops call back in
+        # order.
+        in_loop = _is_running(task.get_loop())
+        before = task.cancelling()
+        began = self._schedule(self._begin_count)
         try:
             call()
         finally:
-            self._own += self._task.cancelling() - before
+            if in_loop:
+                requested = task.cancelling() - before
+                self._count_own(requested)
+                self._marked += requested
+                self._scheduled += began
+            if began:
+                self._schedule(partial(self._end_count, in_loop=in_loop))
+
+    def _schedule(self, callback: Callable[[], object]) -> bool:
+        assert self._task is not None  # `counting_cancels` checks that
+        try:
+            self._task.get_loop().call_soon_threadsafe(callback)
+        except RuntimeError:  # the event loop is closed
+            return False
+        return True
+
+    def _begin_count(self) -> None:
+        assert self._task is not None
+        if not self._counts:
+            self._marked = self._task.cancelling()
+        self._counts += 1
+
+    def _end_count(self, *, in_loop: bool) -> None:
+        assert self._task is not None
+        self._scheduled -= in_loop
+        self._counts -= 1
+        if not self._counts:
+            self._count_own(self._task.cancelling() - self._marked)
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         task = self._task
@@ -139,28 +207,49 @@ class AsyncioAppTask:
             return
         # A deadline of minus infinity means that an anyio cancel scope of the app's is cancelled.
         # The app may use `asyncio.timeout` as well, which has undone its cancellation by the next
-        # loop iteration, where the count below is compared.
+        # loop iteration, where the cancellations are counted.
         if anyio.current_effective_deadline() == -math.inf:
             return
-        limit = self._before + self._own
-        task.get_loop().call_soon(lambda: callback() if task.cancelling() > limit else None)
+        task.get_loop().call_soon(lambda: callback() if self._requested()[1] > 0 else None)
 
-    async def uncancel(self, *, cancelled: bool) -> bool:
-        task, own, self._own = self._task, self._own, 0
-        if task is None or not own:
-            return False
-        arrived: asyncio.CancelledError | None = None
+    def app_ended(self, *, cancelled: bool) -> bool:
+        self.ended = True
+        own, outside = self._requested()
+        self._outside_seen = outside
         if not cancelled:
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError as error:
-                arrived = error
-        for _ in range(own):
-            task.uncancel()
-        only_ours = task.cancelling() <= self._before
-        if arrived is not None and not only_ours:
-            raise arrived
-        return only_ours
+            return outside > 0
+        self._owed = False
+        return outside > 0 or not own
+
+    def cancellation_arrived(self) -> bool:
+        outside = self._requested()[1]
+        from_outside = outside > self._outside_seen or not (self._owed or self._counts)
+        self._outside_seen, self._owed = outside, False
+        return from_outside
+
+    @property
+    def settled(self) -> bool:
+        return not self._scheduled and not self._owed
+
+    async def settle(self) -> None:
+        while not self.settled:
+            await asyncio.sleep(0)
+            if not self._scheduled:
+                self._owed = False  # it arrived while the app ran, and the app has swallowed it
+
+    def uncancel(self) -> None:
+        task = self._task
+        if task is not None:
+            own, self._own = self._requested()[0], 0
+            for _ in range(min(own, task.cancelling() - self._before)):
+                task.uncancel()
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 class AsyncioParker:

@@ -111,11 +111,15 @@ class TrioAppTask:
     """See `AppTask`. The app runs in a cancel scope, which tells its own cancellation from
     others."""
 
+    settled = True
+
     def __init__(self) -> None:
+        self.ended = False
         self.scope = trio.CancelScope()
 
     def cancel(self) -> None:
-        self.scope.cancel()
+        if not self.ended:
+            self.scope.cancel()
 
     def counting_cancels(self, call: Callable[[], object]) -> None:
         call()  # trio has no `task.cancel` that a callback could call
@@ -123,8 +127,20 @@ class TrioAppTask:
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         pass  # servers on trio wait until the app has ended
 
-    async def uncancel(self, *, cancelled: bool) -> bool:
-        return self.scope.cancelled_caught
+    # A cancellation that leaves `scope`, or that arrives outside `scope`, is not our own.
+
+    def app_ended(self, *, cancelled: bool) -> bool:
+        self.ended = True
+        return cancelled
+
+    def cancellation_arrived(self) -> bool:
+        return True
+
+    async def settle(self) -> None:
+        pass
+
+    def uncancel(self) -> None:
+        pass
 
 
 class TrioParker:

@@ -57,7 +57,7 @@ async def test_a_second_start_after_the_disconnect_is_rejected() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await current_token().wait_async()
-        for message in (start(), start(b"text/plain"), last()):
+        for message in (start(), start(b"text/plain"), last(b"the rest")):
             try:
                 await send(message)
             except ClientDisconnected:

@@ -23,6 +23,7 @@ from sse_batching._disconnect import (
 from sse_batching._loop import current_loop
 from sse_batching._receiver import Receiver
 from tests.conftest import VIRTUAL_TIME, loops
+from tests.support.apps import chunk, last
 from tests.support.virtual_time import advance, spend
 
 pytestmark = loops(VIRTUAL_TIME)
@@ -38,6 +39,7 @@ class FakeAppTask:
     def __init__(self) -> None:
         self.cancelled_after: list[float] = []
         self.counted = 0
+        self.ended = False
         self._began = current_loop().time()
 
     @property
@@ -54,7 +56,20 @@ class FakeAppTask:
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         raise AssertionError
 
-    async def uncancel(self, *, cancelled: bool) -> bool:
+    def app_ended(self, *, cancelled: bool) -> bool:
+        raise AssertionError
+
+    def cancellation_arrived(self) -> bool:
+        raise AssertionError
+
+    @property
+    def settled(self) -> bool:
+        raise AssertionError
+
+    async def settle(self) -> None:
+        raise AssertionError
+
+    def uncancel(self) -> None:
         raise AssertionError
 
 
@@ -105,6 +120,7 @@ class Request:
 async def test_the_cause_cancels_the_token() -> None:
     """The token gets the first cause. A callback that cancels the request's task is counted."""
     request, error = Request(asks=True), ConnectionResetError()
+    request.token.register(lambda: None)
 
     request.end(Cause(CancelReason.SEND_FAILED, "message", error))
 
@@ -228,7 +244,7 @@ async def test_an_error_of_the_app_is_raised_as_the_server_raised_it() -> None:
         pytest.param(True, False, False, 1, id="receives"),
         pytest.param(True, True, False, 1, id="receives-and-asked"),
         pytest.param(True, False, True, 1 + IGNORED_AFTER_WAIT, id="receives-and-waited"),
-        pytest.param(True, True, True, 1, id="receives-and-asked-and-waited"),
+        pytest.param(True, True, True, 2, id="receives-and-asked-and-waited"),
     ],
 )
 async def test_some_sends_are_ignored_if_the_app_waits_in_receive(
@@ -287,11 +303,24 @@ async def test_an_app_that_ignores_rejections_yields() -> None:
         tasks.start_soon(other_task)
         for _ in range(10):  # trio runs the tasks of one iteration in any order
             with pytest.raises(ClientDisconnected):
-                await request.disconnect.reject_or_ignore_late()
+                await request.disconnect.reject_or_ignore_late(chunk(b"x"))
             spend(0.005)
         ran.append("app")
 
     assert ran == ["other task", "app"]
+
+
+@in_loop
+@pytest.mark.parametrize("asks", [False, True])
+async def test_an_empty_last_message_behind_a_rejected_send_is_ignored(asks: bool) -> None:
+    """A framework that ends the response after any error of `send` sees no second error."""
+    request = Request(asks=asks)
+    request.end()
+
+    for message in (last(), chunk(b"x"), last(b"x")):
+        with pytest.raises(ClientDisconnected):
+            await request.disconnect.reject_or_ignore_late(message)
+    await request.disconnect.reject_or_ignore_late(last())
 
 
 # Exceptions.

@@ -48,7 +48,7 @@ async def test_the_current_task_is_found() -> None:
     app_task = here.app_task(here.current_task())
 
     with app_task.scope:
-        assert await app_task.uncancel(cancelled=False) is False
+        assert app_task.app_ended(cancelled=False) is False
 
 
 # Calls from threads.

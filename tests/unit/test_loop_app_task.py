@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -44,6 +45,18 @@ def running_app_task() -> AppTask:
     return loop.app_task(loop.current_task())
 
 
+async def end(app_task: AppTask, *, cancelled: bool) -> bool:
+    """End a request as `_finish` does. Return True if it was cancelled from outside."""
+    outside = app_task.app_ended(cancelled=cancelled)
+    while not app_task.settled:
+        try:
+            await app_task.settle()
+        except asyncio.CancelledError:
+            outside = app_task.cancellation_arrived() or outside
+    app_task.uncancel()
+    return outside
+
+
 # Undoing.
 
 
@@ -55,11 +68,11 @@ async def test_our_own_cancellation_is_undone() -> None:
         asyncio.get_running_loop().call_soon(app_task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        ours = await app_task.uncancel(cancelled=True)
+        outside = await end(app_task, cancelled=True)
         await asyncio.sleep(0)  # is not cancelled any more
-        return ours, running_task().cancelling()
+        return outside, running_task().cancelling()
 
-    assert (await in_task(work)).result() == (True, 0)
+    assert (await in_task(work)).result() == (False, 0)
 
 
 async def test_our_own_cancellation_is_undone_before_it_arrives() -> None:
@@ -68,11 +81,11 @@ async def test_our_own_cancellation_is_undone_before_it_arrives() -> None:
     async def work() -> tuple[bool, int]:
         app_task = running_app_task()
         app_task.cancel()
-        ours = await app_task.uncancel(cancelled=False)
+        outside = await end(app_task, cancelled=False)
         await asyncio.sleep(0)
-        return ours, running_task().cancelling()
+        return outside, running_task().cancelling()
 
-    assert (await in_task(work)).result() == (True, 0)
+    assert (await in_task(work)).result() == (False, 0)
 
 
 async def test_a_cancellation_from_outside_is_not_undone() -> None:
@@ -82,9 +95,21 @@ async def test_a_cancellation_from_outside_is_not_undone() -> None:
         app_task = running_app_task()
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        return await app_task.uncancel(cancelled=True), running_task().cancelling()
+        return await end(app_task, cancelled=True), running_task().cancelling()
 
-    assert (await in_task(work, asyncio.Task.cancel)).result() == (False, 1)
+    assert (await in_task(work, asyncio.Task.cancel)).result() == (True, 1)
+
+
+async def test_a_cancellation_from_outside_that_the_app_has_swallowed_is_known() -> None:
+    """The server has cancelled the request, also if the app then ends as if it had not."""
+
+    async def work() -> tuple[bool, int]:
+        app_task = running_app_task()
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        return await end(app_task, cancelled=False), running_task().cancelling()
+
+    assert (await in_task(work, asyncio.Task.cancel)).result() == (True, 1)
 
 
 @pytest.mark.parametrize("outside_first", [True, False])
@@ -96,36 +121,54 @@ async def test_beside_one_from_outside_only_our_own_is_undone(outside_first: boo
         app_tasks.append(running_app_task())
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        return await app_tasks[0].uncancel(cancelled=True), running_task().cancelling()
+        return await end(app_tasks[0], cancelled=True), running_task().cancelling()
 
     def cancel_both(task: asyncio.Task[Any]) -> None:
         both: list[Callable[[], object]] = [task.cancel, app_tasks[0].cancel]
         for cancel in both if outside_first else reversed(both):
             cancel()
 
-    assert (await in_task(work, cancel_both)).result() == (False, 1)
+    assert (await in_task(work, cancel_both)).result() == (True, 1)
 
 
-async def test_one_from_outside_that_comes_during_uncancel_is_not_swallowed() -> None:
-    """If both cancellations are on their way when the app has ended, the server's still arrives."""
+@pytest.mark.parametrize("iteration", range(3))
+async def test_one_from_outside_that_comes_during_the_end_is_known(iteration: int) -> None:
+    """Whenever the server cancels while a cancellation of our own is on its way, it is known."""
 
-    async def work() -> None:
+    async def work() -> tuple[bool, int]:
         app_task = running_app_task()
-        app_task.cancel()
-        running_task().cancel()
-        await app_task.uncancel(cancelled=False)
-        await asyncio.sleep(0)
+        app_task.counting_cancels(running_task().cancel)
+        later = loop_iterations(iteration, running_task().cancel)
+        outside = await end(app_task, cancelled=False)
+        arrived = later.done()
+        return outside == arrived, running_task().cancelling() - arrived
 
-    assert (await in_task(work)).cancelled()
+    assert (await in_task(work)).result() == (True, 0)
+
+
+def loop_iterations(count: int, callback: Callable[[], object]) -> asyncio.Future[None]:
+    """Call back after so many loop iterations. The future is done then."""
+    loop = asyncio.get_running_loop()
+    called: asyncio.Future[None] = loop.create_future()
+
+    def count_down(left: int) -> None:
+        if left:
+            loop.call_soon(count_down, left - 1)
+        else:
+            called.set_result(None)
+            callback()
+
+    count_down(count)
+    return called
 
 
 async def test_without_a_cancellation_there_is_nothing_to_undo() -> None:
-    """A request that ended by itself is left alone, and `uncancel` does not even suspend."""
+    """A request that ended by itself is settled, and its end need not suspend."""
 
     async def work() -> tuple[bool, list[str]]:
         log: list[str] = []
         asyncio.get_running_loop().call_soon(log.append, "next iteration")
-        return await running_app_task().uncancel(cancelled=False), list(log)
+        return await end(running_app_task(), cancelled=False), list(log)
 
     assert (await in_task(work)).result() == (False, [])
 
@@ -138,20 +181,105 @@ async def test_cancellations_from_before_the_request_do_not_count() -> None:
             await anyio.sleep_forever()
         app_task = running_app_task()
         app_task.cancel()
-        return await app_task.uncancel(cancelled=False), running_task().cancelling()
+        return await end(app_task, cancelled=False), running_task().cancelling()
 
-    assert (await in_task(work, asyncio.Task.cancel)).result() == (True, 1)
+    assert (await in_task(work, asyncio.Task.cancel)).result() == (False, 1)
 
 
-async def test_a_cancellation_by_a_callback_counts_as_our_own() -> None:
-    """`token.register(task.cancel)` with the request's own task does not come from the server."""
+Cancels = Callable[[], object]
+"""A callback of a token that cancels the running task."""
+
+
+def soon() -> Cancels:
+    loop, task = asyncio.get_running_loop(), running_task()
+    return lambda: loop.call_soon(task.cancel)
+
+
+def soon_threadsafe() -> Cancels:
+    loop, task = asyncio.get_running_loop(), running_task()
+    return lambda: loop.call_soon_threadsafe(task.cancel)
+
+
+def now() -> Cancels:
+    return running_task().cancel
+
+
+@pytest.mark.parametrize("callback", [now, soon, soon_threadsafe])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_cancellation_by_a_callback_counts_as_our_own(
+    callback: Callable[[], Cancels], waits: bool
+) -> None:
+    """A callback of the token that cancels the request's own task, now or in the next loop
+    iteration, is not taken for the server."""
 
     async def work() -> tuple[bool, int]:
         app_task = running_app_task()
-        app_task.counting_cancels(running_task().cancel)
-        return await app_task.uncancel(cancelled=False), running_task().cancelling()
+        app_task.counting_cancels(callback())
+        cancelled = False
+        if waits:
+            try:
+                await anyio.sleep_forever()
+            except asyncio.CancelledError:
+                cancelled = True
+        return await end(app_task, cancelled=cancelled), running_task().cancelling()
 
-    assert (await in_task(work)).result() == (True, 0)
+    assert (await in_task(work)).result() == (False, 0)
+
+
+@loops(REAL_TIME, because="a thread takes real time")
+async def test_a_callback_that_a_thread_calls_counts_as_our_own() -> None:
+    """A stop button in another thread cancels with `call_soon_threadsafe`. That is not the
+    server."""
+
+    async def work() -> tuple[bool, int]:
+        app_task, callback = running_app_task(), soon_threadsafe()
+        asyncio.get_running_loop().run_in_executor(None, app_task.counting_cancels, callback)
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        return await end(app_task, cancelled=True), running_task().cancelling()
+
+    assert (await in_task(work)).result() == (False, 0)
+
+
+@loops(REAL_TIME, because="a thread takes real time")
+async def test_a_thread_that_goes_on_after_its_callback_does_not_delay_the_end() -> None:
+    """What a thread has cancelled counts as our own at once, also while its callbacks still run."""
+
+    async def work() -> tuple[bool, int]:
+        app_task, callback, go_on = running_app_task(), soon_threadsafe(), threading.Event()
+
+        def cancel_and_go_on() -> None:
+            callback()
+            go_on.wait(10)
+
+        thread = asyncio.ensure_future(
+            asyncio.to_thread(app_task.counting_cancels, cancel_and_go_on)
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        ended = await end(app_task, cancelled=True), running_task().cancelling()
+        go_on.set()
+        await thread
+        return ended
+
+    assert (await in_task(work)).result() == (False, 0)
+
+
+async def test_a_cancellation_by_other_code_between_two_callbacks_is_not_our_own() -> None:
+    """Only what a callback schedules counts, and not what runs in the same loop iteration."""
+
+    async def work() -> tuple[bool, int]:
+        app_task, callback = running_app_task(), soon()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(running_task().cancel)
+        app_task.counting_cancels(callback)
+        app_task.counting_cancels(callback)
+        loop.call_soon(running_task().cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        return await end(app_task, cancelled=True), running_task().cancelling()
+
+    assert (await in_task(work)).result() == (True, 2)
 
 
 async def test_a_callback_that_cancels_and_raises_counts_as_our_own() -> None:
@@ -166,9 +294,21 @@ async def test_a_callback_that_cancels_and_raises_counts_as_our_own() -> None:
 
         with pytest.raises(KeyboardInterrupt):
             app_task.counting_cancels(cancel_and_raise)
-        return await app_task.uncancel(cancelled=False), running_task().cancelling()
+        return await end(app_task, cancelled=False), running_task().cancelling()
 
-    assert (await in_task(work)).result() == (True, 0)
+    assert (await in_task(work)).result() == (False, 0)
+
+
+async def test_after_the_end_of_the_app_nothing_is_cancelled() -> None:
+    """A timer that is late does not cancel a task that has gone on with other work."""
+
+    async def work() -> int:
+        app_task = running_app_task()
+        await end(app_task, cancelled=False)
+        app_task.cancel()
+        return running_task().cancelling()
+
+    assert (await in_task(work)).result() == 0
 
 
 async def test_outside_a_task_there_is_nothing_to_cancel() -> None:
@@ -182,7 +322,7 @@ async def test_outside_a_task_there_is_nothing_to_cancel() -> None:
     app_task.if_cancelled_outside(lambda: calls.append("never"))
     await asyncio.sleep(0)
 
-    assert await app_task.uncancel(cancelled=False) is False
+    assert await end(app_task, cancelled=False) is False
     assert calls == ["called"]
 
 

@@ -52,8 +52,7 @@ class Server:
         for message in messages:
             await self.request.send(message)
         if self.request.exchange is not None:
-            await self.request.exchange.finish(None)
-            self.request.release()
+            await self.request.finish(None)
         self.request.ended = True
 
 

@@ -1,0 +1,238 @@
+"""The end of a request: one loop that no cancellation leaves half way."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
+from math import inf
+from typing import Final
+
+import anyio
+
+from ._buffer import Buffer
+from ._cause import SERVER_CANCELLED, of_failed_write
+from ._disconnect import clear_tracebacks, follows_disconnect
+from ._exchange import Exchange
+from ._states import COMPLETED
+from .report import Outcome, StreamReport
+
+logger: Final = logging.getLogger("sse_batching")
+
+CLEANUP_TIME: Final = 1.0
+"""Seconds for writing what is buffered when the request is cancelled, and then for the tasks of
+this package to end. A task that is stuck in a `send` which cannot be cancelled (hypercorn on trio)
+is left to the server."""
+
+
+async def finish(exchange: Exchange, error: BaseException | None) -> BaseException | None:
+    """End the request, and return what the middleware raises, or None.
+
+    `error`: what the app raised.
+
+    Whatever is cancelled meanwhile, by whom and how often: what the app's `send` had accepted is
+    written or counted as undelivered, everything of this package is stopped, and there is one
+    report. An exception of the app's own comes out. So does each cancellation from outside, once. A
+    cancellation of our own does not.
+    """
+    cancellation, other = split_cancellation(error)
+    if other is not None and not isinstance(other, Exception):
+        # GeneratorExit or KeyboardInterrupt: there may be no event loop left to await anything.
+        exchange.app_task.app_ended(cancelled=False)
+        with suppress(RuntimeError):  # the event loop is closed
+            exchange.close(SERVER_CANCELLED)
+        with suppress(RuntimeError):
+            exchange.stop()
+        return error
+    return await _End(exchange, error, cancellation, other).run()
+
+
+def split_cancellation(
+    error: BaseException | None,
+) -> tuple[BaseException | None, BaseException | None]:
+    """Return the part of an exception that is a cancellation, and the other part.
+
+    A nursery of trio's raises a group of its tasks' cancellations and other exceptions.
+    """
+    if isinstance(error, GeneratorExit):  # there may be no running event loop to ask
+        return None, error
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, cancelled):
+        return error, None
+    if isinstance(error, BaseExceptionGroup):
+        with suppress(RecursionError):  # thousands of groups in each other
+            return error.split(cancelled)
+    return None, error
+
+
+class _End:
+    """Awaits each step of the end until the step has ended, however often it is interrupted."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        error: BaseException | None,
+        cancellation: BaseException | None,
+        other: BaseException | None,
+    ) -> None:
+        self._exchange = exchange
+        self._app_task = exchange.app_task
+        self._error = error  # what the app raised, in two parts:
+        self._cancellation = cancellation
+        self._other = other
+        self._cancelled = False  # True once the request is cancelled from outside
+        self._late: BaseException | None = (
+            None  # such a cancellation, if it came after the app's end
+        )
+
+    async def run(self) -> BaseException | None:
+        exchange, app_task = self._exchange, self._app_task
+        cancelled_outside = app_task.app_ended(cancelled=self._cancellation is not None)
+        exchange.stop_notifying()
+        if cancelled_outside:
+            self._cancelled = True
+            exchange.close(SERVER_CANCELLED)
+        elif self._cancellation is not None:  # our own: nobody has to see it
+            self._cancellation, self._error = None, self._other
+        response = exchange.response
+        if response is not None and not response.writer.closed:
+            await self._await(self._write_rest)
+        exchange.stop()
+        if not exchange.stopped:
+            await self._await(self._join, seconds=2 * CLEANUP_TIME)
+            if not exchange.stopped:
+                logger.warning("stream %s: %s cannot be cancelled", exchange.id, self._stuck())
+        await self._call_on_close()
+        if not app_task.settled:
+            await self._await(app_task.settle)
+        app_task.uncancel()
+        return self._raised()
+
+    async def _await(
+        self,
+        step: Callable[[], Awaitable[None]],
+        *,
+        seconds: float | None = None,
+        again: bool = True,
+    ) -> None:
+        """Await `step()`, and await it `again` if a cancellation interrupts it.
+
+        `seconds`: the most that it may take. Once the request is cancelled from outside, it may
+        take `CLEANUP_TIME`. With a limit, the step is shielded from cancel scopes.
+        """
+        clock = self._exchange.loop.time
+        deadline = inf if seconds is None else clock() + seconds
+        while True:
+            if self._cancelled and deadline == inf:
+                deadline = clock() + CLEANUP_TIME
+            try:
+                limited = anyio.CancelScope(deadline=deadline, shield=True)
+                with limited if deadline < inf else nullcontext():
+                    await step()
+                return
+            except anyio.get_cancelled_exc_class() as cancellation:
+                if self._app_task.cancellation_arrived():
+                    self._cancelled_outside(cancellation)
+            if not again:
+                return
+
+    def _cancelled_outside(self, cancellation: BaseException) -> None:
+        self._cancelled = True
+        if self._cancellation is None and self._late is None:
+            self._late = cancellation
+        self._exchange.close(SERVER_CANCELLED)
+
+    async def _write_rest(self) -> None:
+        """Write what is buffered.
+
+        This does not go through `Exchange.send`, which would keep an exception after the tracebacks
+        were cleared. On trio the app's generator would stay suspended.
+        """
+        response = self._exchange.response
+        assert response is not None  # something is buffered
+        try:
+            await response.writer.flush()
+        except Exception as error:  # noqa: BLE001 (no `send` is left that could raise it)
+            self._exchange.close(of_failed_write(error))
+
+    async def _join(self) -> None:
+        await self._exchange.receiver.join(CLEANUP_TIME)
+        if self._exchange.response is not None:
+            await self._exchange.response.writer.join(CLEANUP_TIME)
+
+    def _stuck(self) -> str:
+        return (
+            "the server's `send`" if self._exchange.receiver.stopped else "the server's `receive`"
+        )
+
+    async def _call_on_close(self) -> None:
+        report, on_close = self._report(), self._exchange.options.on_close
+        if report is None or on_close is None:
+            return
+
+        async def call() -> None:
+            try:
+                result = on_close(report)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("stream %s: on_close failed", report.stream_id)
+
+        grace_period = self._exchange.options.grace_period
+        await self._await(call, seconds=grace_period if self._cancelled else None, again=False)
+
+    def _raised(self) -> BaseException | None:
+        """Return what the middleware raises, or None."""
+        cause, error = self._exchange.cause, self._other
+        follows = error is None or (cause is not None and follows_disconnect(error))
+        if self._late is not None:
+            if not follows:
+                self._late.__context__ = error
+            return self._late
+        if not follows:
+            return self._error
+        if error is not None:
+            logger.debug("stream %s: swallowed after the disconnect: %r", self._exchange.id, error)
+        if self._cancellation is not None:
+            clear_tracebacks(self._cancellation)  # the server needs none
+            return self._cancellation
+        if cause is None or not cause.is_app_error or self._exchange.disconnect.app_error_raised:
+            return None
+        return cause.error
+
+    def _report(self) -> StreamReport | None:
+        """Return the report; None if the request neither streamed nor ended early."""
+        exchange = self._exchange
+        response, cause = exchange.response, exchange.cause
+        if cause is None and exchange.state is not COMPLETED:
+            cause = exchange.stopped_by
+        if response is None and cause is None:
+            return None
+        now = exchange.loop.time()
+        outcome: Outcome = "failed"
+        if cause is not None:
+            outcome = "failed" if cause.is_app_error else "incomplete"
+        elif exchange.state is COMPLETED:
+            outcome = "completed"
+        ended_early_at = exchange.ended_early_at
+        buffer = response.buffer if response is not None else Buffer(0, 1)
+        first = buffer.stream_began
+        recorded = response.recorded if response is not None else b""
+        return StreamReport(
+            stream_id=exchange.id,
+            outcome=outcome,
+            reason=cause.reason if cause is not None else None,
+            error=self._error if cause is None or cause.error is None else cause.error,
+            chunks=buffer.chunks,
+            bytes_in=buffer.bytes_in,
+            writes=response.writer.writes if response is not None else 0,
+            bytes_sent=response.writer.bytes_sent if response is not None else 0,
+            bytes_undelivered=buffer.undelivered,
+            time_to_first_chunk=None if first is None else first - exchange.began,
+            duration=now - exchange.began,
+            longest_delay=buffer.longest_delay,
+            cancel_latency=None if ended_early_at is None else now - ended_early_at,
+            recorded=recorded,
+            recorded_all=len(recorded) == buffer.bytes_in,
+        )
