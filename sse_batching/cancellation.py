@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, ParamSpec, Self
+from typing import Any, Final, ParamSpec, Self
 
 import anyio
 import anyio.from_thread
@@ -27,23 +27,20 @@ FLAG: Final = "flag"
 MISSING: Final = object()
 
 
-def call(callback: Callable[[], object]) -> None:
-    """Call the callback."""
-    callback()
+def call(callback: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+    """Call the callback with these arguments."""
+    callback(*args, **kwargs)
 
 
 class Registration:
     """A registered callback of a token. As a context manager, it unregisters the callback at the
     end of the block."""
 
-    __slots__ = ("_call", "_may_cancel", "_token")
+    __slots__ = ("_call", "_token")
 
-    def __init__(
-        self, token: CancellationToken, call: Callable[[], object], *, may_cancel: bool
-    ) -> None:
+    def __init__(self, token: CancellationToken, call: Callable[[], object]) -> None:
         self._token = token
         self._call = call
-        self._may_cancel = may_cancel
 
     def unregister(self) -> bool:
         """Unregister the callback. Return True if the callback was not called, and never will be.
@@ -82,8 +79,9 @@ class CancellationToken:
     __slots__ = ("_callbacks", "_cause", "_flag", "call_callback", "cancelled")
 
     def __init__(self) -> None:
-        self.call_callback: Callable[[Callable[[], object]], None] = call
-        """Private. How a callback is called. The middleware counts what the callback cancels."""
+        self.call_callback: Callable[..., None] = call
+        """Private. Calls each callback of `register` with its arguments. The middleware counts what
+        the callback cancels."""
         self.cancelled = False
         """True once cancelled. A plain attribute, cheap enough for an inner loop. Only `cancel`
         sets it."""
@@ -172,7 +170,7 @@ class CancellationToken:
             except RuntimeError:  # the event loop has ended, and the waiting task with it
                 logger.debug("the event loop of a task that waited for a token has ended")
 
-        with self._register(wake, may_cancel=False):
+        with self._register(wake):
             await event.wait()
 
     def register(
@@ -193,11 +191,10 @@ class CancellationToken:
             raise TypeError(f"callback must be callable; got {callback!r}")
         if inspect.iscoroutinefunction(callback):
             raise TypeError(f"callback must be a plain function, nobody would await {callback!r}")
-        return self._register(lambda: callback(*args, **kwargs))
+        return self._register(lambda: self.call_callback(callback, *args, **kwargs))
 
-    def _register(self, call: Callable[[], object], *, may_cancel: bool = True) -> Registration:
-        """`may_cancel`: the callback may cancel a task, now or soon."""
-        registration = Registration(self, call, may_cancel=may_cancel)
+    def _register(self, call: Callable[[], object]) -> Registration:
+        registration = Registration(self, call)
         self._callbacks[registration] = None
         # Read after the registration, or a cancellation between the two would be missed.
         if self.cancelled and (stop := self._call(registration)):
@@ -214,10 +211,7 @@ class CancellationToken:
         if not self._forget(registration):
             return None
         try:
-            if registration._may_cancel:
-                self.call_callback(registration._call)
-            else:
-                registration._call()
+            registration._call()
         except (KeyboardInterrupt, SystemExit) as stop:
             return stop
         except BaseException:

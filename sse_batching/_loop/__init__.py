@@ -59,12 +59,14 @@ class AppTask(Protocol):
     def cancel(self) -> None:
         """Cancel the app, if it has not ended."""
 
-    def counting_cancels(self, call: Callable[[], object]) -> None:
-        """Call `call`, and count the cancellations of this task that `call` requests as our own:
-        directly, or by a callback that it schedules with `call_soon` or `call_soon_threadsafe`.
+    def counting_cancels(
+        self, callback: Callable[..., object], /, *args: Any, **kwargs: Any
+    ) -> None:
+        """Call a callback of the token, and count the cancellations of this task that the callback
+        requests as our own: now, or by what it schedules in the event loop.
 
-        `call` is a callback of the token, such as that of `token.register(task.cancel)`, where
-        `task` is the app's. Safe in any thread.
+        `token.register(task.cancel)` and `token.register(loop.call_soon_threadsafe, task.cancel)`
+        register such a callback, if `task` is the app's. Safe in any thread.
         """
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from contextvars import Context
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -103,6 +103,9 @@ class AsyncioTask:
             await asyncio.wait([self._task], timeout=timeout)
 
 
+SCHEDULING_METHODS: Final = frozenset({"call_soon", "call_soon_threadsafe"})
+
+
 class AsyncioAppTask:
     """See `AppTask`. Cancels with `asyncio.Task.cancel`, and tells cancellations apart by counting
     them: `Task.cancelling` counts all, this class counts those that are our own.
@@ -158,25 +161,57 @@ class AsyncioAppTask:
             self._own += requests
             self._owed = True
 
-    def counting_cancels(self, call: Callable[[], object]) -> None:
+    def counting_cancels(
+        self, callback: Callable[..., object], /, *args: Any, **kwargs: Any
+    ) -> None:
         task = self._task
         if task is None:
-            call()
+            callback(*args, **kwargs)
             return
-        # A callback may cancel now, or schedule that with `call_soon_threadsafe`. What the callback
-        # schedules runs between the two callbacks that are scheduled here: event loops call back in
-        # order.
-        in_loop = _is_running(task.get_loop())
-        before = task.cancelling()
-        began = self._schedule(self._begin_count)
+        while isinstance(callback, partial):
+            args, kwargs = (*callback.args, *args), {**callback.keywords, **kwargs}
+            callback = callback.func
+        loop, owner = task.get_loop(), getattr(callback, "__self__", None)
+        if owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
+            self._scheduled += (in_loop := _is_running(loop))
+            callback(self._counting_scheduled, in_loop, *args, **kwargs)
+        elif isinstance(owner, asyncio.Task):
+            self._counting_now(callback, *args, **kwargs)
+        else:
+            self._counting_until_scheduled(partial(callback, *args, **kwargs))
+
+    def _counting_now(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        assert self._task is not None
+        before = self._task.cancelling()
         try:
-            call()
+            callback(*args, **kwargs)
         finally:
+            requested = self._task.cancelling() - before
+            self._count_own(requested)
+            self._marked += requested
+
+    def _counting_scheduled(
+        self, in_loop: bool, callback: Callable[..., object], *args: Any
+    ) -> None:
+        self._scheduled -= in_loop
+        self._counting_now(callback, *args)
+
+    def _counting_until_scheduled(self, call: Callable[[], object]) -> None:
+        """Count what `call` requests, and what runs between two callbacks that are scheduled before
+        and after `call`. Event loops call back in order, so that is what `call` has scheduled.
+
+        A cancellation from outside that comes between the two would be counted, too.
+        """
+        assert self._task is not None
+        in_loop = _is_running(self._task.get_loop())
+        began = self._schedule(self._begin_count)
+        self._scheduled += began and in_loop
+        try:
             if in_loop:
-                requested = task.cancelling() - before
-                self._count_own(requested)
-                self._marked += requested
-                self._scheduled += began
+                self._counting_now(call)
+            else:
+                call()
+        finally:
             if began:
                 self._schedule(partial(self._end_count, in_loop=in_loop))
 

@@ -121,8 +121,10 @@ class TrioAppTask:
         if not self.ended:
             self.scope.cancel()
 
-    def counting_cancels(self, call: Callable[[], object]) -> None:
-        call()  # trio has no `task.cancel` that a callback could call
+    def counting_cancels(
+        self, callback: Callable[..., object], /, *args: Any, **kwargs: Any
+    ) -> None:
+        callback(*args, **kwargs)  # trio has no `task.cancel` that a callback could call
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         pass  # servers on trio wait until the app has ended

@@ -49,9 +49,11 @@ class FakeAppTask:
     def cancel(self) -> None:
         self.cancelled_after.append(round(current_loop().time() - self._began, 6))
 
-    def counting_cancels(self, call: Callable[[], object]) -> None:
+    def counting_cancels(
+        self, callback: Callable[..., object], /, *args: Any, **kwargs: Any
+    ) -> None:
         self.counted += 1
-        call()
+        callback(*args, **kwargs)
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         raise AssertionError

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -186,35 +187,50 @@ async def test_cancellations_from_before_the_request_do_not_count() -> None:
     assert (await in_task(work, asyncio.Task.cancel)).result() == (False, 1)
 
 
-Cancels = Callable[[], object]
-"""A callback of a token that cancels the running task."""
+Callback = tuple[Callable[..., object], *tuple[object, ...]]
+"""What is registered with a token to cancel the running task: a function and its arguments."""
 
 
-def soon() -> Cancels:
+def now() -> Callback:
+    return (running_task().cancel,)
+
+
+def soon() -> Callback:
+    return asyncio.get_running_loop().call_soon, running_task().cancel
+
+
+def soon_threadsafe() -> Callback:
+    return asyncio.get_running_loop().call_soon_threadsafe, running_task().cancel
+
+
+def partly() -> Callback:
+    return functools.partial(asyncio.get_running_loop().call_soon), running_task().cancel
+
+
+def by_a_function() -> Callback:
+    task = running_task()
+    return (lambda: task.cancel(),)
+
+
+def soon_by_a_function() -> Callback:
     loop, task = asyncio.get_running_loop(), running_task()
-    return lambda: loop.call_soon(task.cancel)
+    return (lambda: loop.call_soon_threadsafe(task.cancel),)
 
 
-def soon_threadsafe() -> Cancels:
-    loop, task = asyncio.get_running_loop(), running_task()
-    return lambda: loop.call_soon_threadsafe(task.cancel)
+CALLBACKS: Final = [now, soon, soon_threadsafe, partly, by_a_function, soon_by_a_function]
 
 
-def now() -> Cancels:
-    return running_task().cancel
-
-
-@pytest.mark.parametrize("callback", [now, soon, soon_threadsafe])
+@pytest.mark.parametrize("callback", CALLBACKS)
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_cancellation_by_a_callback_counts_as_our_own(
-    callback: Callable[[], Cancels], waits: bool
+    callback: Callable[[], Callback], waits: bool
 ) -> None:
     """A callback of the token that cancels the request's own task, now or in the next loop
     iteration, is not taken for the server."""
 
     async def work() -> tuple[bool, int]:
         app_task = running_app_task()
-        app_task.counting_cancels(callback())
+        app_task.counting_cancels(*callback())
         cancelled = False
         if waits:
             try:
@@ -227,13 +243,17 @@ async def test_a_cancellation_by_a_callback_counts_as_our_own(
 
 
 @loops(REAL_TIME, because="a thread takes real time")
-async def test_a_callback_that_a_thread_calls_counts_as_our_own() -> None:
+@pytest.mark.parametrize("callback", [soon_threadsafe, soon_by_a_function])
+async def test_a_callback_that_a_thread_calls_counts_as_our_own(
+    callback: Callable[[], Callback],
+) -> None:
     """A stop button in another thread cancels with `call_soon_threadsafe`. That is not the
     server."""
 
     async def work() -> tuple[bool, int]:
-        app_task, callback = running_app_task(), soon_threadsafe()
-        asyncio.get_running_loop().run_in_executor(None, app_task.counting_cancels, callback)
+        app_task = running_app_task()
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, app_task.counting_cancels, *callback())
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
         return await end(app_task, cancelled=True), running_task().cancelling()
@@ -246,15 +266,15 @@ async def test_a_thread_that_goes_on_after_its_callback_does_not_delay_the_end()
     """What a thread has cancelled counts as our own at once, also while its callbacks still run."""
 
     async def work() -> tuple[bool, int]:
-        app_task, callback, go_on = running_app_task(), soon_threadsafe(), threading.Event()
+        app_task, (schedule, *arguments) = running_app_task(), soon_threadsafe()
+        go_on = threading.Event()
 
         def cancel_and_go_on() -> None:
-            callback()
+            schedule(*arguments)
             go_on.wait(10)
 
-        thread = asyncio.ensure_future(
-            asyncio.to_thread(app_task.counting_cancels, cancel_and_go_on)
-        )
+        loop = asyncio.get_running_loop()
+        thread = loop.run_in_executor(None, app_task.counting_cancels, cancel_and_go_on)
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
         ended = await end(app_task, cancelled=True), running_task().cancelling()
@@ -265,15 +285,17 @@ async def test_a_thread_that_goes_on_after_its_callback_does_not_delay_the_end()
     assert (await in_task(work)).result() == (False, 0)
 
 
-async def test_a_cancellation_by_other_code_between_two_callbacks_is_not_our_own() -> None:
+@pytest.mark.parametrize("callback", CALLBACKS)
+async def test_a_cancellation_by_other_code_between_two_callbacks_is_not_our_own(
+    callback: Callable[[], Callback],
+) -> None:
     """Only what a callback schedules counts, and not what runs in the same loop iteration."""
 
     async def work() -> tuple[bool, int]:
-        app_task, callback = running_app_task(), soon()
-        loop = asyncio.get_running_loop()
+        app_task, loop = running_app_task(), asyncio.get_running_loop()
         loop.call_soon(running_task().cancel)
-        app_task.counting_cancels(callback)
-        app_task.counting_cancels(callback)
+        app_task.counting_cancels(*callback())
+        app_task.counting_cancels(*callback())
         loop.call_soon(running_task().cancel)
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
