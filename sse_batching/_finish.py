@@ -194,6 +194,10 @@ class _End:
             return self._error
         if error is not None:
             logger.debug("stream %s: swallowed after the disconnect: %r", self._exchange.id, error)
+            if self._cancelled and self._cancellation is None:
+                # The app raised the swallowed exception in place of the cancellation. asyncio's
+                # TaskGroup does that.
+                self._cancellation = anyio.get_cancelled_exc_class()()
         if self._cancellation is not None:
             clear_tracebacks(self._cancellation)  # the server needs none
             return self._cancellation
