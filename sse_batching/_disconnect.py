@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections import deque
+from contextlib import suppress
+from types import FrameType
 from typing import Final
 
 import anyio
@@ -160,12 +164,10 @@ class Disconnect:
         return None
 
     def stop(self) -> None:
-        """Stop the timers, and clear the kept tracebacks: the app has ended."""
+        """Stop the timers: the app has ended."""
         self._grace_timer.stop()
         if self._ignored_timer is not None:
             self._ignored_timer.stop()
-        for error in self._kept or ():
-            error.__traceback__ = None  # see `clear_tracebacks`
 
     # Late sends.
 
@@ -263,6 +265,15 @@ class Disconnect:
             self._kept = deque(maxlen=KEPT_EXCEPTIONS)
         self._kept.append(error)
 
+    def clear_kept_tracebacks(self, *, frames: bool) -> None:
+        """Clear the tracebacks of the kept exceptions: the app has ended.
+
+        `frames`: clear their frames, too. If the app has raised an exception of its own, that
+        exception may have the same frames, and an error tracker shows their variables.
+        """
+        for error in self._kept or ():
+            clear_traceback(error, frames=frames)
+
 
 def follows_disconnect(error: BaseException) -> bool:
     """Return True if the app raised this exception only because its client is gone.
@@ -286,11 +297,13 @@ def follows_disconnect(error: BaseException) -> bool:
 
 
 def clear_tracebacks(error: BaseException) -> None:
-    """Clear the tracebacks of a swallowed exception and of all exceptions that it refers to.
+    """Clear the tracebacks of a swallowed exception, and of all exceptions that it refers to, with
+    the local variables of their frames.
 
     The frames of a traceback hold the app's generator, which stays suspended as long as the frames
-    live. If a frame refers to the exception in turn, only a garbage collection frees the frame. A
-    frame of anyio's does so: the function that anyio calls when a task of a group is done.
+    live. If a frame refers to its own exception or traceback, only a garbage collection frees the
+    frame. A frame of anyio's does so: the function that anyio calls when a task of a group is done.
+    So do those of ddtrace. A log handler may keep a traceback for even longer.
     """
     seen: set[int] = set()
     found: list[BaseException | None] = [error]
@@ -298,8 +311,31 @@ def clear_tracebacks(error: BaseException) -> None:
         part = found.pop()
         if part is None or id(part) in seen:  # exceptions can refer in circles
             continue
-        part.__traceback__ = None
+        clear_traceback(part)
         seen.add(id(part))
         found += (part.__cause__, part.__context__)
         if isinstance(part, BaseExceptionGroup):
             found += part.exceptions
+
+
+def clear_traceback(error: BaseException, *, frames: bool = True) -> None:
+    """Clear the traceback of one exception. `frames`: clear the local variables of those frames
+    that have ended, too."""
+    traceback, error.__traceback__ = error.__traceback__, None
+    while frames and traceback is not None:
+        frame = traceback.tb_frame
+        if has_ended(frame):
+            with suppress(RuntimeError):
+                frame.clear()
+        traceback = traceback.tb_next
+
+
+def has_ended(frame: FrameType) -> bool:
+    """Return False if the frame is suspended: a task has caught the exception and lives on.
+
+    Until Python 3.12, `frame.clear` would end a suspended task; later it raises RuntimeError. Only
+    a frame that has ended owns its variables, and so refers to its code.
+    """
+    return sys.version_info >= (3, 13) or any(
+        part is frame.f_code for part in gc.get_referents(frame)
+    )

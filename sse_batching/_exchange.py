@@ -327,9 +327,14 @@ class Exchange:
     # The end of the request. `_finish` decides in which order.
 
     def stop_notifying(self) -> None:
-        """Stop the timers that notify or cancel the app, and clear the kept tracebacks."""
+        """Stop the timers that notify or cancel the app."""
         if self._disconnect is not None:
             self._disconnect.stop()
+
+    def clear_kept_tracebacks(self, *, frames: bool) -> None:
+        """See `Disconnect.clear_kept_tracebacks`."""
+        if self._disconnect is not None:
+            self._disconnect.clear_kept_tracebacks(frames=frames)
 
     def stop(self) -> None:
         """Stop writing and watching: cancel the tasks of this package, for which `stopped` waits. A

@@ -95,6 +95,7 @@ class _End:
             exchange.close(SERVER_CANCELLED)
         elif self._cancellation is not None:  # our own: nobody has to see it
             self._cancellation, self._error = None, self._other
+        exchange.clear_kept_tracebacks(frames=self._other is None or self._follows_disconnect)
         response = exchange.response
         if response is not None and not response.writer.closed:
             await self._await(self._write_rest)
@@ -182,15 +183,21 @@ class _End:
         grace_period = self._exchange.options.grace_period
         await self._await(call, seconds=grace_period if self._cancelled else None, again=False)
 
+    @property
+    def _follows_disconnect(self) -> bool:
+        """True if the app raised an exception only because its client is gone."""
+        error = self._other
+        return self._exchange.cause is not None and error is not None and follows_disconnect(error)
+
     def _raised(self) -> BaseException | None:
         """Return what the middleware raises, or None."""
         cause, error = self._exchange.cause, self._other
-        follows = error is None or (cause is not None and follows_disconnect(error))
+        own = error is not None and not self._follows_disconnect
         if self._late is not None:
-            if not follows:
+            if own:
                 self._late.__context__ = error
             return self._late
-        if not follows:
+        if own:
             return self._error
         if error is not None:
             logger.debug("stream %s: swallowed after the disconnect: %r", self._exchange.id, error)

@@ -343,7 +343,7 @@ async def test_tracebacks_are_cleared_when_the_app_has_ended() -> None:
     errors.append(rejection.value)
     assert all(error.__traceback__ for error in errors)
 
-    request.disconnect.stop()
+    request.disconnect.clear_kept_tracebacks(frames=True)
 
     cleared = [error.__traceback__ is None for error in errors]
     assert cleared == [False, False, *[True] * KEPT_EXCEPTIONS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import suppress
 from typing import Final
 
@@ -27,6 +28,27 @@ def caused_by(cause: BaseException) -> Exception:
     return error
 
 
+def in_a_circle() -> Exception:
+    """Return an exception whose causes refer in a circle."""
+    error = ValueError()
+    error.__cause__ = caused_by(error)
+    return error
+
+
+def behind_many_causes(error: BaseException) -> BaseException:
+    """Return an exception with more causes than Python has room for on its stack."""
+    for _ in range(5_000):
+        error = caused_by(error)
+    return error
+
+
+def in_many_groups(error: Exception) -> Exception:
+    """Return an exception in more groups than Python has room for on its stack."""
+    for _ in range(5_000):
+        error = ExceptionGroup("group", [error])
+    return error
+
+
 GONE: Final = ClientDisconnected("gone", CancelReason.CLIENT_DISCONNECTED)
 
 
@@ -45,6 +67,12 @@ GONE: Final = ClientDisconnected("gone", CancelReason.CLIENT_DISCONNECTED)
         pytest.param(ExceptionGroup("", [GONE, ValueError()]), False, id="group-with-another"),
         pytest.param(ValueError(), False, id="another"),
         pytest.param(caused_by(ValueError()), False, id="raised-from-another"),
+        pytest.param(in_a_circle(), False, id="causes-in-a-circle"),
+        pytest.param(behind_many_causes(GONE), True, id="behind-many-causes"),
+        pytest.param(behind_many_causes(ValueError()), False, id="another-behind-many-causes"),
+        pytest.param(in_many_groups(GONE), True, id="in-many-groups"),
+        pytest.param(in_many_groups(ValueError()), False, id="another-in-many-groups"),
+        pytest.param(caused_by(in_many_groups(GONE)), True, id="raised-from-a-group"),
         pytest.param(ConnectionResetError(), False, id="another-connection-of-the-app"),
     ],
 )
@@ -66,3 +94,27 @@ def test_all_tracebacks_of_a_swallowed_exception_are_cleared() -> None:
     clear_tracebacks(error)
 
     assert [each.__traceback__ for each in (error, cause, context, member)] == [None] * 4
+
+
+def test_the_variables_of_the_frames_are_cleared() -> None:
+    """A log handler may keep the traceback, and with it all that the frames refer to."""
+
+    def app() -> None:
+        agent = Agent()
+        found.append(weakref.ref(agent))
+        raise ValueError
+
+    class Agent:
+        """An agent that a frame refers to."""
+
+    found: list[weakref.ref[Agent]] = []
+    try:
+        app()
+    except ValueError as error:
+        kept, swallowed = error.__traceback__, error
+    assert found[0]() is not None
+
+    clear_tracebacks(swallowed)
+
+    assert kept is not None
+    assert found[0]() is None
