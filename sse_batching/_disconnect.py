@@ -126,7 +126,10 @@ class Disconnect:
         return Cause(token.reason, token.message or str(token.reason), token.error)
 
     def release(self) -> None:
-        """Drop the token."""
+        """Drop the token, the kept exceptions, and what refers to this object."""
+        self._kept = None
+        self._ignored_timer = None
+        self._grace_timer.release()
         if self._token is not None:
             self._token.call_callback = call
             self._token = None

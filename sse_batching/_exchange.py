@@ -357,5 +357,7 @@ class Exchange:
         """Drop the parts that refer to the app or to the server's messages: the request is over."""
         self._scope = {}
         self.response = None
+        self._last_write_timer = None
+        self.receiver.release()
         if self._disconnect is not None:
             self._disconnect.release()

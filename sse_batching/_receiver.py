@@ -123,6 +123,10 @@ class Receiver:
         if self._task is not None:
             self._task.cancel()
 
+    def release(self) -> None:
+        """Drop the task that has read ahead: its context refers to the request."""
+        self._task = None
+
     @property
     def stopped(self) -> bool:
         """True if no task reads ahead."""

@@ -183,5 +183,6 @@ class RequestContext:
         """
         self._token = None
         self._scope = {}
+        self.task = None
         if self.exchange is not None:
             self.exchange.release()

@@ -138,6 +138,7 @@ class SSEBatchingMiddleware:
         except BaseException as error:
             raised = error if request.exchange is None else await request.finish(error)
             if raised is error:
+                raised = None  # this frame is in its traceback
                 raise
             clear_tracebacks(error)
         else:
@@ -148,4 +149,7 @@ class SSEBatchingMiddleware:
             current_request.reset(before)
             scope.pop(SCOPE_KEY, None)
         if raised is not None:  # outside the `except`, so that Python sets no `__context__`
-            raise raised
+            try:
+                raise raised
+            finally:
+                del raised  # this frame is in its traceback

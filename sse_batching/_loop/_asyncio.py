@@ -181,12 +181,12 @@ class AsyncioAppTask:
             self._counting_until_scheduled(partial(callback, *args, **kwargs))
 
     def _counting_now(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        assert self._task is not None
-        before = self._task.cancelling()
+        task = self._task
+        before = task.cancelling() if task is not None else 0
         try:
             callback(*args, **kwargs)
         finally:
-            requested = self._task.cancelling() - before
+            requested = task.cancelling() - before if task is not None else 0
             self._count_own(requested)
             self._marked += requested
 
@@ -202,9 +202,9 @@ class AsyncioAppTask:
 
         A cancellation from outside that comes between the two would be counted, too.
         """
-        assert self._task is not None
-        in_loop = _is_running(self._task.get_loop())
-        began = self._schedule(self._begin_count)
+        assert self._task is not None  # `counting_cancels` checks that
+        loop = self._task.get_loop()
+        in_loop, began = _is_running(loop), _schedule(loop, self._begin_count)
         self._scheduled += began and in_loop
         try:
             if in_loop:
@@ -213,27 +213,17 @@ class AsyncioAppTask:
                 call()
         finally:
             if began:
-                self._schedule(partial(self._end_count, in_loop=in_loop))
-
-    def _schedule(self, callback: Callable[[], object]) -> bool:
-        assert self._task is not None  # `counting_cancels` checks that
-        try:
-            self._task.get_loop().call_soon_threadsafe(callback)
-        except RuntimeError:  # the event loop is closed
-            return False
-        return True
+                _schedule(loop, partial(self._end_count, in_loop=in_loop))
 
     def _begin_count(self) -> None:
-        assert self._task is not None
-        if not self._counts:
+        if not self._counts and self._task is not None:
             self._marked = self._task.cancelling()
         self._counts += 1
 
     def _end_count(self, *, in_loop: bool) -> None:
-        assert self._task is not None
         self._scheduled -= in_loop
         self._counts -= 1
-        if not self._counts:
+        if not self._counts and self._task is not None:
             self._count_own(self._task.cancelling() - self._marked)
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
@@ -275,9 +265,20 @@ class AsyncioAppTask:
     def uncancel(self) -> None:
         task = self._task
         if task is not None:
-            own, self._own = self._requested()[0], 0
-            for _ in range(min(own, task.cancelling() - self._before)):
+            for _ in range(min(self._requested()[0], task.cancelling() - self._before)):
                 task.uncancel()
+            # The task may refer to this request by its context. The circle would hold the app's
+            # generator, if the server of this request is the app itself (httpx.ASGITransport).
+            self._task = None
+
+
+def _schedule(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+    """Call back soon, and return True, if the event loop is not closed."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:

@@ -66,6 +66,11 @@ class LazyTimer:
             self._timer = None
             self.when = math.inf
 
+    def release(self) -> None:
+        """Stop, and drop the callback, which refers to the object that owns this timer."""
+        self.stop()
+        self._callback = _nothing
+
     def _expire(self) -> None:
         # The timer of an event loop may expire one tick of the clock early.
         now = max(self._clock.time(), self.when)
@@ -74,6 +79,10 @@ class LazyTimer:
         following = self._callback(now)
         if following is not None:
             self.reschedule(following)
+
+
+def _nothing(now: float) -> None:
+    """Do nothing, and set no deadline."""
 
 
 class Waiter(Protocol):
