@@ -109,7 +109,7 @@ class BatchWriter:
         keepalive_interval: float | None,
     ) -> None:
         self.closed = False
-        """True once the writer is aborted, or has written a message that is `last`."""
+        """True once the writer is aborted, or has written the end of the response."""
         self.queued = 0
         """How many producers go before new chunks: the sender of the pending message, which `_run`
         subtracts once the message is written, and every producer in `wait_turn`."""
@@ -156,6 +156,8 @@ class BatchWriter:
     def set_max_delay(self, max_delay: float) -> None:
         """Set another `max_delay`, also for the waiting batch if that makes the batch due
         earlier."""
+        if self.closed:
+            return
         now = self._time()
         self._buffer.set_max_delay(max_delay, now)
         self._timer_queue = self._loop.timer_queues(max_delay)
@@ -231,11 +233,15 @@ class BatchWriter:
     # The end.
 
     def abort(self) -> None:
-        """Write nothing more, drop the buffer, wake all producers, and cancel the write in
-        flight."""
+        """Write nothing more, drop the buffer, wake all producers, and cancel the write in flight.
+
+        However often this is called, the task is cancelled once: a second cancellation would cut
+        off what the server's `send` awaits to clean up after the first.
+        """
         self._buffer.drop()
-        self._stop()
-        self._task.cancel()
+        if not self.closed:
+            self._stop()
+            self._task.cancel()
 
     def _stop(self) -> None:
         self.closed = True
@@ -266,8 +272,8 @@ class BatchWriter:
                     await self._write_pending(pending)
                     self._pending = None
                     self.queued -= 1
-                    if pending.last:
-                        return
+                    if pending.last or (pending.ends and pending.error is None):
+                        return  # no comment and no batch follows the end of the response
                 elif self._buffer.waiting:
                     await self._write_batch(None)
                 elif self._comment_due:
@@ -306,7 +312,7 @@ class BatchWriter:
         else:
             if self._buffer.waiting:
                 await self._write_batch(pending)
-            if message is not None and pending.error is None:
+            if message is not None and pending.error is None and not self.closed:
                 if pending.size is not None:
                     self._buffer.add_unbuffered(pending.size)
                     self._tail = _UNKNOWN_TAIL
@@ -399,13 +405,14 @@ class BatchWriter:
 
     def _write_failed(self, error: BaseException, pending: PendingMessage | None) -> None:
         self._write_began = None
+        lost = self._buffer.in_flight  # a stream with a hole in it must not go on
         self._buffer.send_failed()
         if self.closed:
             return
         cause = self._cause_of(error)
         if pending is not None:
             pending.error = error
-            if cause.is_app_error and pending.has_waiter:
+            if cause.is_app_error and pending.has_waiter and not lost:
                 return  # the waiting `send` raises the error: the stream stays open
         self._close(cause)
 
