@@ -83,9 +83,12 @@ async def test_a_stream_that_lost_a_batch_is_closed_also_for_those_who_do_not_wa
                     raised.append(caught)
             assert token.reason is CancelReason.SEND_FAILED
 
+        async def listen() -> None:
+            await receive()
+
         async with anyio.create_task_group() as tasks:
             if listens:
-                tasks.start_soon(receive)
+                tasks.start_soon(listen)
             await work()
             tasks.cancel_scope.cancel()
 

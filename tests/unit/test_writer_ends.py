@@ -237,14 +237,14 @@ async def test_a_failed_write_with_accepted_bytes_closes_the_stream(through: str
     await writing.begin_burst()
     error = writing.server.error = RuntimeError("the audit log is locked")
     writing.add(b"c")
-    wait = {
+    waits: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "flush": writing.writer.flush,
         "message": partial(writing.writer.write_through, {"type": "http.response.debug"}),
         "last": partial(writing.writer.write_through, last(), last=True),
-    }[through]
+    }
 
     with pytest.raises(RuntimeError) as caught:
-        await wait()
+        await waits[through]()
 
     assert caught.value is error
     cause = Cause(CancelReason.SEND_FAILED, "SSE write failed", error, is_app_error=True)
