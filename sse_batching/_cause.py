@@ -26,13 +26,19 @@ WRITE_STALLED: Final = Cause(CancelReason.SEND_TIMEOUT, "SSE client does not rea
 SERVER_CANCELLED: Final = Cause(CancelReason.SERVER_SHUTDOWN, "request cancelled by the server")
 
 
-def of_failed_write(error: BaseException) -> Cause:
-    """Return the cause that an exception of the server's `send` stands for."""
+def of_failed_write(error: BaseException, *, cancelled: bool = True) -> Cause:
+    """Return the cause that an exception of the server's `send` stands for.
+
+    `cancelled`: False if nobody has cancelled the task that writes. A cancellation then comes from
+    within the server's `send`, for example from a future that the server has cancelled.
+    """
     if is_disconnect(error):
         return Cause(CancelReason.SEND_FAILED, CLIENT_LEFT.message, error)
-    if not isinstance(error, Exception):  # all tasks of the event loop were cancelled
-        return SERVER_CANCELLED._replace(error=error)
-    return Cause(CancelReason.SEND_FAILED, "SSE write failed", error, is_app_error=True)
+    if isinstance(error, Exception):
+        return Cause(CancelReason.SEND_FAILED, "SSE write failed", error, is_app_error=True)
+    if cancelled or isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        return SERVER_CANCELLED._replace(error=error)  # all tasks of the event loop end
+    return Cause(CancelReason.SEND_FAILED, "SSE write failed", error)
 
 
 def is_disconnect(error: BaseException) -> bool:

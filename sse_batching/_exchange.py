@@ -204,9 +204,13 @@ class Exchange:
         self._waiting_sends += 1
         try:
             await delivery
-        except Exception:
+        except Exception as error:
             if self.state is not CLOSED:
                 raise  # an app error: the server's `send` raised because of the app's message
+            cause = self.disconnect.cause
+            if cause is not None and cause.is_app_error and cause.error is error:
+                self.disconnect.app_error_raised = True
+                raise  # the same, and a batch was lost with that message
         except BaseException as cancellation:
             self.disconnect.clear_traceback_later(cancellation)
             raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
-from typing import Final, NamedTuple
+from inspect import CO_COROUTINE
+from typing import Any, Final, NamedTuple
 
 import anyio
 
@@ -48,9 +49,6 @@ class SuspendedWrite(NamedTuple):
     rest: Suspended
     size: int
 
-    def write(self) -> Awaitable[None]:
-        return self.rest
-
 
 class BatchWriter:
     """Writes batches when they are due, and other messages in order between them.
@@ -60,8 +58,12 @@ class BatchWriter:
     So cancelling a producer never interrupts a write, and a slow producer never blocks another.
 
     For a batch whose deadline has come, the task need not wake. Most servers take a write without
-    waiting, so the timer's callback makes the write in the name of the task (`on_timer`). The task
-    wakes only if the server has to wait for its client. (On trio the task wakes for every write.)
+    waiting, so the timer's callback makes the write (`on_timer`). The task wakes only if the server
+    has to wait for its client, and then waits for the end of that write. (On trio the task wakes
+    for every write.)
+
+    All writes run in one context, that of the task. So what one write leaves in a context variable
+    is there for the next one, as it would be in the task of the app.
 
     `close` is `Exchange.close`. It is called with a `Cause` when a write fails or stalls, and with
     None when the last message is delivered.
@@ -107,13 +109,13 @@ class BatchWriter:
         keepalive_interval: float | None,
     ) -> None:
         self.closed = False
-        """True once the writer is aborted, or has written a message that is `last`."""
+        """True once the writer is aborted, or has written the end of the response."""
         self.queued = 0
         """How many producers go before new chunks: the sender of the pending message, which `_run`
         subtracts once the message is written, and every producer in `wait_turn`."""
         self.writes = 0
         self.bytes_sent = 0
-        self._send = send
+        self._send = as_coroutine_function(send)
         self._buffer = buffer
         self._loop = loop
         self._close = close
@@ -137,7 +139,7 @@ class BatchWriter:
             self._keepalive_timer.reschedule(self._write_ended + keepalive_interval)
         self._context = copy_context()
         self._parker = loop.parker()
-        self._task = loop.spawn(self._run)
+        self._task = loop.spawn(self._run, self._context)
         buffer.schedule = self.schedule
 
     # For producers.
@@ -154,6 +156,8 @@ class BatchWriter:
     def set_max_delay(self, max_delay: float) -> None:
         """Set another `max_delay`, also for the waiting batch if that makes the batch due
         earlier."""
+        if self.closed:
+            return
         now = self._time()
         self._buffer.set_max_delay(max_delay, now)
         self._timer_queue = self._loop.timer_queues(max_delay)
@@ -229,11 +233,15 @@ class BatchWriter:
     # The end.
 
     def abort(self) -> None:
-        """Write nothing more, drop the buffer, wake all producers, and cancel the write in
-        flight."""
+        """Write nothing more, drop the buffer, wake all producers, and cancel the write in flight.
+
+        However often this is called, the task is cancelled once: a second cancellation would cut
+        off what the server's `send` awaits to clean up after the first.
+        """
         self._buffer.drop()
-        self._stop()
-        self._task.cancel()
+        if not self.closed:
+            self._stop()
+            self._task.cancel()
 
     def _stop(self) -> None:
         self.closed = True
@@ -259,34 +267,37 @@ class BatchWriter:
 
     async def _run(self) -> None:
         try:
-            while True:
-                if (suspended := self._suspended) is not None:
-                    self._suspended = None
-                    await self._finish_write(suspended.write, suspended.size, None)
-                elif (pending := self._pending) is not None:
+            while not self.closed:
+                if (pending := self._pending) is not None:
                     await self._write_pending(pending)
                     self._pending = None
                     self.queued -= 1
-                    if pending.last:
-                        return
+                    if pending.last or (pending.ends and pending.error is None):
+                        return  # no comment and no batch follows the end of the response
                 elif self._buffer.waiting:
                     await self._write_batch(None)
                 elif self._comment_due:
                     await self._write_comment()
                 else:
-                    await self._parker.park()
+                    try:
+                        await self._parker.park()
+                    except BaseException as error:
+                        if self._suspended is None or isinstance(error, GeneratorExit):
+                            raise
+                        # The timer has begun a write: the cancellation is for the server's `send`.
+                        self._suspended.rest.cancel()
+                    if (suspended := self._suspended) is not None:
+                        self._suspended = None
+                        await self._finish_write(suspended.rest, suspended.size, None)
         except BaseException as error:
             # `_finish_write` catches a failed write. Report any other exception, too: it would be
             # lost with this task. One example is a cancellation of all tasks of the event loop.
             if not self.closed:
-                self._close(of_failed_write(error))
+                self._close(self._cause_of(error))
             if not isinstance(error, Exception):
                 raise
         finally:
             self._stop()
-            if self._suspended is not None:  # nobody is left to finish the write
-                self._suspended.rest.close()
-                self._suspended = None
 
     async def _write_pending(self, pending: PendingMessage) -> None:
         """Write the waiting batch and then the message, then wake the sender of the message. The
@@ -301,7 +312,7 @@ class BatchWriter:
         else:
             if self._buffer.waiting:
                 await self._write_batch(pending)
-            if message is not None and pending.error is None:
+            if message is not None and pending.error is None and not self.closed:
                 if pending.size is not None:
                     self._buffer.add_unbuffered(pending.size)
                     self._tail = _UNKNOWN_TAIL
@@ -323,16 +334,16 @@ class BatchWriter:
     ) -> Awaitable[None]:
         """Make one write. `size`: bytes of its body, None if the message has no body."""
         self._start_stall_timer(self._time())
-        return self._finish_write(partial(self._send, message), size, pending)
+        return self._finish_write(self._send(message), size, pending)
 
     async def _finish_write(
         self,
-        write: Callable[[], Awaitable[None]],
+        write: Awaitable[None],
         size: int | None,
         pending: PendingMessage | None,
     ) -> None:
         try:
-            await write()
+            await write
         except BaseException as error:
             self._write_failed(error, pending)
             if not isinstance(error, Exception):
@@ -343,28 +354,30 @@ class BatchWriter:
     # In the timer's callback: what the task would do, up to the first wait.
 
     def on_timer(self) -> None:
-        """Write the batch whose deadline has come. Called by `TimerQueue`."""
+        """Write the batch whose deadline has come. Called by `TimerQueue`, whose timer serves many
+        streams and has no context of its own."""
         self._queued_in = None
-        if self._parker.parked:  # otherwise the task is awake, and sees the batch by itself
-            # The timer serves many streams. Each writes in the context of its own request.
-            self._context.run(self._begin_write)
-
-    def _begin_write(self) -> None:
+        if not self._parker.parked:
+            return  # the task is awake, and sees the batch by itself
+        if not self._loop.can_run_eagerly:
+            self._parker.unpark()
+            return
         now = self._time()
         body = self._take(now)
         try:
             rest = self._task.run_eagerly(self._send(body_message(body)))
         except BaseException as error:
-            self._write_failed(error, None)
+            self._context.run(self._write_failed, error, None)  # calls the callbacks of the token
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         else:
             if rest is None:
                 self._written(len(body))
-            else:
-                self._start_stall_timer(now)
-                self._suspended = SuspendedWrite(rest, len(body))
-                self._parker.unpark()
+                return
+            self._suspended = SuspendedWrite(rest, len(body))
+            self._parker.unpark()
+            if not self.closed:  # the server's `send` may have closed the stream
+                self._context.run(self._start_stall_timer, now)
 
     # In both.
 
@@ -392,15 +405,19 @@ class BatchWriter:
 
     def _write_failed(self, error: BaseException, pending: PendingMessage | None) -> None:
         self._write_began = None
+        lost = self._buffer.in_flight  # a stream with a hole in it must not go on
         self._buffer.send_failed()
         if self.closed:
             return
-        cause = of_failed_write(error)
+        cause = self._cause_of(error)
         if pending is not None:
             pending.error = error
-            if cause.is_app_error and pending.has_waiter:
+            if cause.is_app_error and pending.has_waiter and not lost:
                 return  # the waiting `send` raises the error: the stream stays open
         self._close(cause)
+
+    def _cause_of(self, error: BaseException) -> Cause:
+        return of_failed_write(error, cancelled=self._task.cancel_requested)
 
     def _written(self, size: int | None) -> None:
         self._write_began = None
@@ -448,3 +465,19 @@ class BatchWriter:
 def body_message(body: bytes) -> Message:
     """Return an `http.response.body` message that is not the last one."""
     return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+def as_coroutine_function(send: Send) -> Callable[[Message], Coroutine[Any, Any, None]]:
+    """Return `send` as a coroutine function, so that all of the call runs when it is awaited.
+
+    A server, or a middleware around this one, may define `send` as a plain function that returns an
+    awaitable, or in Cython.
+    """
+    code = getattr(getattr(send, "__func__", send), "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        return send  # type: ignore[return-value]
+    return partial(_send_and_await, send)
+
+
+async def _send_and_await(send: Send, message: Message) -> None:
+    await send(message)

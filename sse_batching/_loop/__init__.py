@@ -5,37 +5,55 @@ In the package, only this folder and the clock of `sse_batching.testing` import 
 `current_loop()` returns the `Loop` of the running event loop: asyncio's (uvloop's, too) or trio's.
 Both implement the protocols below, whose docstrings state the contract.
 
-Private names of CPython that this folder uses, in `_asyncio.py`:
+On CPython 3.11 alone, which gets only security fixes, this folder uses private names of asyncio.
+They were checked on 3.11.7:
 
-- `asyncio.tasks._enter_task` and `_leave_task`, checked on CPython 3.11.7, 3.12.1 and 3.13.0;
-- `asyncio.tasks._current_tasks`, on CPython 3.11 alone, checked on 3.11.7.
+- `asyncio.tasks._current_tasks`, in `_asyncio.py`;
+- `asyncio.tasks._enter_task`, `asyncio.tasks._leave_task` and
+  `asyncio.Future._asyncio_future_blocking`, in `_stepped.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
+from contextvars import Context
 from typing import Any, Protocol
 
 from ._asyncio import AsyncioLoop
 from ._latency import LoopLatency as LoopLatency
-from ._suspended import Suspended as Suspended
 from ._timers import LazyTimer as LazyTimer, Timer as Timer, TimerQueue as TimerQueue
+
+
+class Suspended(Protocol):
+    """The rest of work that `Task.run_eagerly` has begun. The task has to await the rest, once, and
+    a cancellation of the task then reaches the work."""
+
+    def cancel(self) -> object:
+        """Cancel the work before it is awaited: its task was cancelled while the task was parked.
+
+        The rest has to be awaited nevertheless, because the work may clean up, or go on.
+        """
+
+    def __await__(self) -> Generator[Any, Any, None]: ...
 
 
 class Task(Protocol):
     """A task of this package, besides the one in which the server runs the app."""
 
-    def run_eagerly(self, work: Awaitable[None]) -> Suspended | None:
-        """Run `work` as if inside this parked task until `work` first suspends, as an eager task
-        does.
+    def run_eagerly(self, work: Coroutine[Any, Any, None]) -> Suspended | None:
+        """Run `work` in the context of this parked task until `work` first waits.
 
-        Return None if `work` has finished. Otherwise return the rest, which this task has to await.
-        On trio nothing of `work` is run here: the rest is all of it. Raises what `work` raises.
-        Call this method from a callback of the event loop, not from a task.
+        All of `work` runs in one task: a new one, or this one. Return None if `work` has ended.
+        Otherwise return the rest, which this task has to await. Raises what `work` raises. Call
+        this method from a callback of the event loop, on a loop with `can_run_eagerly`.
         """
+
+    @property
+    def cancel_requested(self) -> bool:
+        """True if the task was cancelled, and the cancellation was not undone."""
 
     def cancel(self) -> None:
         """Request the cancellation of the task."""
@@ -165,8 +183,17 @@ class Loop(Protocol):
         Safe in any thread. Does nothing once the event loop has ended.
         """
 
-    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
-        """Start a task without a parent: the caller has to `cancel` and `join` the task."""
+    def spawn(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+    ) -> Task:
+        """Start a task without a parent: the caller has to `cancel` and `join` the task.
+
+        `context`: the context of the task, itself and no copy; None: a copy of the current one.
+        """
+
+    @property
+    def can_run_eagerly(self) -> bool:
+        """True if `Task.run_eagerly` works: on asyncio, not on trio."""
 
     @property
     def needs_cancel_scope(self) -> bool:

@@ -6,18 +6,15 @@ import asyncio
 import math
 import sys
 import threading
-from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
-from types import CoroutineType
 from typing import Any, Final
 
 import anyio
 
 from ._latency import LoopLatency
-from ._suspended import Suspended, coroutine_of
 from ._timers import TimerQueues
 
 _current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
@@ -28,6 +25,8 @@ else:
     # the 18,200 of a request. CPython 3.11 gets only security fixes, so this name stays.
     _current_task = vars(asyncio.tasks)["_current_tasks"].get
 
+    from ._stepped import SteppedWork, run_first_step
+
 
 class AsyncioLoop:
     """See `Loop`."""
@@ -37,6 +36,7 @@ class AsyncioLoop:
         self.needs_cancel_scope = (
             False  # read once a request: CPython 3.11 is slow on class attributes
         )
+        self.can_run_eagerly = True
         self.current_task = partial(_current_task, loop)
         self.time = loop.time
         self.call_at = loop.call_at
@@ -57,8 +57,10 @@ class AsyncioLoop:
         with suppress(RuntimeError):  # the event loop is closed
             self.loop.call_soon_threadsafe(callback)
 
-    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> AsyncioTask:
-        return AsyncioTask(self.loop, self.loop.create_task(function()))
+    def spawn(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+    ) -> AsyncioTask:
+        return AsyncioTask(self.loop, function(), copy_context() if context is None else context)
 
     def app_task(self, task: asyncio.Task[Any] | None) -> AsyncioAppTask:
         return AsyncioAppTask(task)
@@ -73,23 +75,39 @@ class AsyncioLoop:
 class AsyncioTask:
     """See `Task`."""
 
-    __slots__ = ("_loop", "_task")
+    __slots__ = ("_context", "_loop", "_task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, None],
+        context: Context,
+    ) -> None:
         self._loop = loop
-        self._task = task
+        self._context = context
+        # Not `loop.create_task`: the task factory of an app need not accept a context.
+        self._task = asyncio.Task(coroutine, loop=loop, context=context)
 
-    def run_eagerly(self, work: Awaitable[None]) -> Suspended | None:
-        # What an eager task factory does for a new task: `current_task()` is this task meanwhile.
-        # The type check of `coroutine_of` is inlined: this runs once a batch.
-        coroutine = work if type(work) is CoroutineType else coroutine_of(work)
-        _enter_task(self._loop, self._task)
-        try:
-            return Suspended(coroutine, coroutine.send(None))
-        except StopIteration:
+    if sys.version_info >= (3, 12):
+
+        def run_eagerly(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+            task = asyncio.Task(work, loop=self._loop, context=self._context, eager_start=True)
+            if not task.done():
+                return task
+            try:
+                task.result()
+            finally:
+                del task  # a traceback would keep the task, which keeps the exception
             return None
-        finally:
-            _leave_task(self._loop, self._task)
+
+    else:
+
+        def run_eagerly(self, work: Coroutine[Any, Any, None]) -> SteppedWork | None:
+            return run_first_step(self._task, self._context, work)
+
+    @property
+    def cancel_requested(self) -> bool:
+        return self._task.cancelling() > 0
 
     def cancel(self) -> None:
         self._task.cancel()

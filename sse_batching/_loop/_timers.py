@@ -89,7 +89,8 @@ class Waiter(Protocol):
     """An object that waits in a `TimerQueue`."""
 
     def on_timer(self) -> None:
-        """Do what is due. Must not raise: the waiters that are due with this one would be late."""
+        """Do what is due. What this raises reaches the event loop, after the other waiters that are
+        due have been called."""
 
 
 class TimerQueue:
@@ -156,9 +157,26 @@ class TimerQueue:
                 self._set_timer(deadline)
                 break
             due.append(waiter)
+        errors: list[BaseException] = []
         for waiter in due:
-            if self._waiting.pop(waiter, None) is not None:  # not discarded by another one
-                waiter.on_timer()
+            # Another waiter may have discarded this one, and even added it again.
+            if self._waiting.get(waiter, math.inf) <= now:
+                del self._waiting[waiter]
+                try:
+                    waiter.on_timer()
+                except BaseException as error:  # noqa: BLE001
+                    errors.append(error)
+        if errors:
+            self._raise(errors, now)
+
+    def _raise(self, errors: list[BaseException], now: float) -> None:
+        """Raise the first exception, and each other one in a timer of its own: the event loop
+        handles one exception of a callback."""
+        first, *others = errors
+        if others:
+            self._call_at(now, partial(self._raise, others, now))
+        errors.clear()  # or the traceback of an exception would keep the exception
+        raise first
 
     def _expire_early(self, waiter: Waiter) -> None:
         del self._early[waiter]

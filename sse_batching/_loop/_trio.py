@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
 from ._latency import LoopLatency
-from ._suspended import Suspended, coroutine_of
 from ._timers import TimerQueues
 
 _loops: trio.lowlevel.RunVar[TrioLoop] = trio.lowlevel.RunVar("sse_batching.loop")
@@ -31,6 +30,7 @@ class TrioLoop:
     """See `Loop`."""
 
     needs_cancel_scope = True
+    can_run_eagerly = False  # trio cannot run code in the name of another task
 
     def __init__(self) -> None:
         self.time = trio.current_time
@@ -60,8 +60,10 @@ class TrioLoop:
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(callback)
 
-    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> TrioTask:
-        return TrioTask(function)
+    def spawn(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+    ) -> TrioTask:
+        return TrioTask(function, context)
 
     def current_task(self) -> TrioAppTask:
         return TrioAppTask()
@@ -79,10 +81,14 @@ class TrioLoop:
 class TrioTask:
     """See `Task`. A system task: no parent cancels it or waits for it."""
 
-    def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+    ) -> None:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        trio.lowlevel.spawn_system_task(self._run, function, context=copy_context())
+        if context is None:
+            context = copy_context()
+        trio.lowlevel.spawn_system_task(self._run, function, context=context)
 
     async def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -91,9 +97,12 @@ class TrioTask:
         finally:
             self._ended.set()
 
-    def run_eagerly(self, work: Awaitable[None]) -> Suspended:
-        # trio cannot run code in the name of another task, so nothing of `work` has begun.
-        return Suspended(coroutine_of(work))
+    def run_eagerly(self, work: Coroutine[Any, Any, None]) -> NoReturn:
+        raise NotImplementedError
+
+    @property
+    def cancel_requested(self) -> bool:
+        return self._scope.cancel_called
 
     def cancel(self) -> None:
         self._scope.cancel()

@@ -170,22 +170,72 @@ def test_a_waiter_can_be_added_again_while_it_is_called() -> None:
     assert queue.calls == [("a", 1), ("b", 2), ("a", 6)]
 
 
-def test_a_call_that_raises_leaves_the_other_waiters_in_the_queue() -> None:
-    """A `KeyboardInterrupt` of one waiter passes through. The others are called when the next
-    waiter has set a timer."""
-    queue = Queue(a=1, b=1)
+def test_a_waiter_that_is_discarded_and_added_again_waits_for_its_new_deadline() -> None:
+    """Another waiter may do both, while the deadline of this one has come."""
+    queue = Queue(a=1, b=1, c=2)
 
-    def interrupt() -> None:
-        raise KeyboardInterrupt
+    def postpone() -> None:
+        queue.discard("b")
+        queue.add("b", 1 + DELAY)
 
-    queue.waiters["a"].then = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        queue.loop.expire_next()
-    queue.add("a", 2)
-    queue.waiters["a"].then = lambda: None
+    queue.waiters["a"].then = postpone
     queue.expire_all()
 
-    assert queue.calls == [("a", 1), ("b", 2), ("a", 2)]
+    assert queue.calls == [("a", 1), ("c", 2), ("b", 6)]
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def call() -> None:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
+def test_a_call_that_raises_does_not_delay_other_waiters(kind: type[BaseException]) -> None:
+    """All waiters whose deadline has come are called, and then the exception goes on to the event
+    loop. Their streams have nothing to do with each other."""
+    queue = Queue(a=1, b=1, c=2)
+    queue.waiters["a"].then = raising(kind())
+
+    with pytest.raises(kind):
+        queue.loop.expire_next()
+
+    assert queue.calls == [("a", 1), ("b", 1)]
+    queue.expire_all()
+    assert queue.calls[2:] == [("c", 2)]
+
+
+def test_each_exception_reaches_the_event_loop() -> None:
+    """An event loop handles one exception of a callback, so each has a callback of its own."""
+    queue = Queue(a=1, b=1, c=1, d=1)
+    errors = [ValueError("a"), SystemExit("b"), ValueError("c")]
+    for name, error in zip("abc", errors, strict=True):
+        queue.waiters[name].then = raising(error)
+
+    caught = []
+    while queue.loop.pending:
+        try:
+            queue.loop.expire_next()
+        except BaseException as error:  # noqa: BLE001
+            caught.append(error)
+
+    assert caught == errors
+    assert [name for name, _ in queue.calls] == ["a", "b", "c", "d"]
+
+
+def test_a_waiter_that_raises_can_be_added_again() -> None:
+    """A waiter whose call has raised is no longer in the queue."""
+    queue = Queue(a=1, b=1)
+    queue.waiters["a"].then = raising(ValueError("a"))
+    with pytest.raises(ValueError, match="a"):
+        queue.loop.expire_next()
+    queue.waiters["a"].then = lambda: None
+
+    queue.add("a", 2)
+    queue.expire_all()
+
+    assert queue.calls == [("a", 1), ("b", 1), ("a", 2)]
 
 
 # Deadlines that are earlier than the last one of the queue.

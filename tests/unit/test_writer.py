@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from sse_batching._sse import KEEPALIVE_COMMENT
@@ -212,23 +213,29 @@ async def test_a_changed_delay_never_postpones_the_waiting_batch(
 
 
 class ContextServer(Server):
-    """Records the task and a context variable of each write."""
+    """Records a context variable of each write, and changes it. Records the task before and after
+    the wait of each write."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[tuple[int, str]] = []
+        self.seen: list[str] = []
+        self.tasks: list[tuple[int, int]] = []
 
     async def send(self, message: Message) -> None:
-        self.seen.append((anyio.get_current_task().id, variable.get("nothing")))
+        self.seen.append(variable.get("nothing"))
+        variable.set(f"left by write {len(self.seen)}")
+        before = anyio.get_current_task().id
+        await anyio.lowlevel.checkpoint()
+        self.tasks.append((before, anyio.get_current_task().id))
         await super().send(message)
 
 
 variable: ContextVar[str] = ContextVar("variable")
 
 
-async def test_all_writes_are_made_in_one_task_and_context() -> None:
-    """Servers keep cancel scopes and context variables in `send`. The timer serves many streams,
-    but writes in the name of the task of this one."""
+async def test_all_writes_are_made_in_one_context() -> None:
+    """Each write begins with what the last one has left in context variables. The timer serves many
+    streams, but writes in the context of this one."""
     variable.set("of the request")
     server = ContextServer()
     writing = Writing(server)
@@ -237,8 +244,21 @@ async def test_all_writes_are_made_in_one_task_and_context() -> None:
     await writing.begin_burst()
     await writing.writer.write_through(start())
 
-    assert len(server.seen) == 3
-    ((task, found),) = set(server.seen)
-    assert task != anyio.get_current_task().id
-    assert found == "of the request"
+    assert server.seen == ["of the request", "left by write 1", "left by write 2"]
+    assert variable.get() == "of another request"
+    await writing.end()
+
+
+async def test_each_write_is_made_in_one_task() -> None:
+    """Servers open cancel scopes and timeouts in `send`, which have to be closed in the same task.
+    It is never the task of a producer."""
+    server = ContextServer()
+    writing = Writing(server)
+
+    await writing.begin_burst()
+    await writing.writer.write_through(start())
+
+    assert len(server.tasks) == 3
+    assert all(before == after for before, after in server.tasks)
+    assert anyio.get_current_task().id not in {task for task, _ in server.tasks}
     await writing.end()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from sse_batching import CancelReason
 from sse_batching._cause import WRITE_STALLED, Cause
-from tests.conftest import VIRTUAL_TIME, loops
-from tests.support.apps import start
+from sse_batching._types import Message
+from tests.conftest import VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops
+from tests.support.apps import chunk, last, start
 from tests.support.virtual_time import advance
-from tests.unit.writing import BOUND, DELAY, Writing
+from tests.unit.writing import BOUND, DELAY, Server, Writing
 
 pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
 
@@ -130,3 +135,144 @@ async def test_a_write_that_takes_too_long_has_stalled() -> None:
 
     assert writing.closed == [WRITE_STALLED]
     await writing.end()
+
+
+class StubbornServer(Server):
+    """Takes the message of a write although the write was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = anyio.Event()
+
+    async def send(self, message: Message) -> None:
+        self.begun.set()
+        if trio.lowlevel.in_trio_task():
+            with anyio.CancelScope(shield=True):
+                await super().send(message)
+            return
+        work = asyncio.ensure_future(super().send(message))
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(work)
+
+
+def task_write(writing: Writing) -> None:
+    """Let the task begin a write."""
+    writing.add(b"a")
+
+
+def timer_write(writing: Writing) -> None:
+    """Let the timer begin a write."""
+    writing.add(b"c")
+
+
+@pytest.mark.parametrize("begin", [task_write, timer_write])
+@pytest.mark.parametrize("then", [chunk(b"d"), last(b"d"), {"type": "http.response.debug"}])
+async def test_nothing_is_written_after_abort(
+    begin: Callable[[Writing], None], then: Message
+) -> None:
+    """A `send` that outlives its cancellation may still deliver its message, but nothing follows
+    it: a batch was dropped, and a client would take the last message for the end of a whole
+    answer."""
+    server = StubbornServer()
+    writing = Writing(server, send_timeout=10)
+    if begin is timer_write:
+        await writing.begin_burst()
+    written = len(server.sent)
+    server.begun = anyio.Event()
+    server.block()
+    begin(writing)
+    await server.begun.wait()
+
+    async with anyio.create_task_group() as tasks:
+        writing.add(b"b")
+        tasks.start_soon(partial(writing.writer.write_through, then, last=then == last(b"d")))
+        await anyio.wait_all_tasks_blocked()
+        writing.writer.abort()
+    server.unblock()
+    await writing.writer.join(1)
+    await advance(100)
+
+    assert len(server.sent) == written + 1
+    assert writing.writer.stopped
+    assert writing.closed == []  # no stalled write was reported, so no timer was left
+
+
+@loops(VIRTUAL_ASYNCIO, because="a cancelled task of trio's stays cancelled")
+@pytest.mark.parametrize("begin", [task_write, timer_write])
+async def test_abort_cancels_a_write_once(begin: Callable[[Writing], None]) -> None:
+    """A second cancellation would cut off what the server's `send` awaits to clean up."""
+    log = list[str]()
+
+    class CarefulServer(Server):
+        async def send(self, message: Message) -> None:
+            try:
+                await super().send(message)
+            except asyncio.CancelledError:
+                log.append("cancelled")
+                await asyncio.sleep(0.5)
+                log.append("cleaned up")
+                raise
+
+    writing = Writing(CarefulServer())
+    if begin is timer_write:
+        await writing.begin_burst()
+    writing.server.block()
+    begin(writing)
+    await advance(DELAY)
+
+    for _ in range(3):
+        writing.writer.abort()
+        await asyncio.sleep(0)
+    await writing.writer.join(1)
+
+    assert (log, writing.writer.stopped) == (["cancelled", "cleaned up"], True)
+
+
+@pytest.mark.parametrize("through", ["flush", "message", "last"])
+async def test_a_failed_write_with_accepted_bytes_closes_the_stream(through: str) -> None:
+    """The producer that waits for the write gets the exception. The bytes are lost, so the stream
+    must not go on as if they had been delivered."""
+    writing = Writing()
+    await writing.begin_burst()
+    error = writing.server.error = RuntimeError("the audit log is locked")
+    writing.add(b"c")
+    waits: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "flush": writing.writer.flush,
+        "message": partial(writing.writer.write_through, {"type": "http.response.debug"}),
+        "last": partial(writing.writer.write_through, last(), last=True),
+    }
+
+    with pytest.raises(RuntimeError) as caught:
+        await waits[through]()
+
+    assert caught.value is error
+    cause = Cause(CancelReason.SEND_FAILED, "SSE write failed", error, is_app_error=True)
+    assert writing.closed == [cause]
+    assert writing.buffer.undelivered == 1
+    await writing.end()
+
+
+async def test_a_failed_message_with_a_body_closes_the_stream() -> None:
+    """A body message that is written unchanged carries bytes, too."""
+    writing = Writing()
+    error = writing.server.error = RuntimeError("the audit log is locked")
+
+    with pytest.raises(RuntimeError):
+        await writing.writer.write_through({**chunk(b"a"), "x": 1}, size=1)
+
+    assert [cause and cause.error for cause in writing.closed] == [error]
+    assert writing.buffer.undelivered == 1
+    await writing.end()
+
+
+async def test_the_end_of_the_response_ends_the_task() -> None:
+    """A message that ends the response unchanged, such as a file, is followed by nothing."""
+    writing = Writing(keepalive_interval=1)
+    file = {"type": "http.response.pathsend", "path": "/answer"}
+
+    await writing.writer.write_through(file, ends=True)
+    await advance(10)
+
+    assert (writing.server.sent, writing.writer.stopped) == ([file], True)
+    assert writing.closed == [None]
