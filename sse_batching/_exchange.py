@@ -360,7 +360,9 @@ class Exchange:
     def release(self) -> None:
         """Drop the parts that refer to the app or to the server's messages: the request is over."""
         self._scope = {}
-        self.response = None
+        if self.response is not None:
+            self.response.writer.release()
+            self.response = None
         self._last_write_timer = None
         self.receiver.release()
         if self._disconnect is not None:

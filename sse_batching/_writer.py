@@ -263,6 +263,12 @@ class BatchWriter:
         """Wait until the task has ended, at most `timeout` seconds."""
         await self._task.join(timeout)
 
+    def release(self) -> None:
+        """Drop what refers to this writer: the request is over."""
+        self._stall_timer.release()
+        if self._keepalive_timer is not None:
+            self._keepalive_timer.release()
+
     # In the task.
 
     async def _run(self) -> None:
@@ -294,7 +300,9 @@ class BatchWriter:
             # lost with this task. One example is a cancellation of all tasks of the event loop.
             if not self.closed:
                 self._close(self._cause_of(error))
-            if not isinstance(error, Exception):
+            # A cancellation ends here. The task would keep it, with a traceback that has this
+            # writer, which has the task.
+            if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
                 raise
         finally:
             self._stop()

@@ -70,12 +70,14 @@ async def test_a_starlette_generator_that_never_awaits_does_not_block_other_task
         while True:
             yield b"data: token\n\n"
 
-    response = StreamingResponse(generate(), media_type="text/event-stream")
+    generator = generate()
+    response = StreamingResponse(generator, media_type="text/event-stream")
     async with Conversation(SSEBatchingMiddleware(response)) as talk:
         await other_tasks_run()
         talk.leave()
         await talk.ended()
     assert talk.error is None
+    await generator.aclose()  # trio warns of a generator that only the interpreter closes
 
 
 async def test_apps_that_never_await_share_the_loop() -> None:
