@@ -5,14 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self
+from typing import Any, Final, NoReturn, ParamSpec, Self
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
-
+from ._loop import current_wakeup
 from .exceptions import StreamCancelled
 from .reasons import CancelReason
 
@@ -23,8 +21,12 @@ P = ParamSpec("P")
 logger: Final = logging.getLogger("sse_batching")
 
 CAUSE: Final = "cause"
-FLAG: Final = "flag"
 MISSING: Final = object()
+
+SIGNAL_INTERVAL: Final = 1.0
+"""Seconds after which a `wait` of the main thread lets Python run its signal handlers. Python runs
+them between two steps of the main thread. A signal that comes just before a call begins to block is
+handled only after that call."""
 
 
 def call(callback: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
@@ -66,17 +68,17 @@ class CancellationToken:
     """A flag that is set once and never cleared: "nobody needs this work any more".
 
     Usable without the middleware. All methods are safe in any thread, any task, and any signal
-    handler. One exception: a signal handler that calls `cancel` may deadlock if the signal has
-    interrupted `wait` in the same thread.
+    handler, also in one that has interrupted another method of the same token. A copy of a token,
+    also a deep copy, is the token itself: a copy of its own would never be cancelled.
 
-    *Not guaranteed*: that the work stops. The code that does the work has to check the token. A
-    signal handler (`signal.signal`) that cancels wakes the tasks in `wait_async` only when their
-    event loop has something else to do. `loop.add_signal_handler` wakes them at once.
+    *Not guaranteed*: that the work stops. The code that does the work has to check the token.
     """
 
-    # Threads may race for each step below, so each step is one atomic operation of a dict.
+    # Threads and signal handlers may race for each step below, so each step is one atomic operation
+    # of a dict. A lock that is held for a step would deadlock: a signal handler runs in the thread
+    # that holds the lock.
 
-    __slots__ = ("_callbacks", "_cause", "_flag", "call_callback", "cancelled")
+    __slots__ = ("_callbacks", "_cause", "_waiting", "call_callback", "cancelled")
 
     def __init__(self) -> None:
         self.call_callback: Callable[..., None] = call
@@ -87,7 +89,8 @@ class CancellationToken:
         sets it."""
         self._cause: dict[str, tuple[CancelReason, str | None, BaseException | None]] = {}
         self._callbacks: dict[Registration, object] = {}
-        self._flag: dict[str, threading.Event] = {}
+        self._waiting: dict[threading.Lock, None] = {}
+        """A locked lock for each thread in `wait`. `cancel` unlocks it."""
 
     @property
     def reason(self) -> CancelReason | None:
@@ -122,8 +125,8 @@ class CancellationToken:
         self.cancelled = True
         if not first:
             return False
-        if flag := self._flag.get(FLAG):
-            flag.set()
+        for lock in list(self._waiting):
+            lock.release()
         stop: BaseException | None = None
         for registration in list(self._callbacks):
             stop = self._call(registration) or stop
@@ -143,35 +146,31 @@ class CancellationToken:
 
         For threads only. In a task, `wait` would block the event loop: use `wait_async` there.
         """
-        flag = self._flag.setdefault(FLAG, threading.Event())
-        # Read after the event exists: `cancel` sets `cancelled` before it looks for the event.
-        return self.cancelled or flag.wait(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        in_main_thread = threading.get_ident() == threading.main_thread().ident
+        longest = SIGNAL_INTERVAL if in_main_thread else threading.TIMEOUT_MAX
+        lock = threading.Lock()
+        lock.acquire(blocking=False)
+        try:
+            self._waiting[lock] = None
+            # Read after the lock can be found: `cancel` sets `cancelled` before it looks for locks.
+            while not self.cancelled:
+                left = longest if end is None else min(end - time.monotonic(), longest)
+                if left <= 0 or lock.acquire(timeout=left):
+                    break
+        finally:
+            self._waiting.pop(lock, None)
+        return self.cancelled
 
     async def wait_async(self) -> None:
         """Wait until the token is cancelled, in a task of any event loop.
 
-        A cancelled wait leaves nothing behind.
+        A cancelled wait leaves nothing behind. `cancel` never waits for the event loop, which may
+        be blocked, stopped or closed, and starts no thread.
         """
-        event = anyio.Event()
-        loop = anyio.lowlevel.current_token()
-        home = threading.get_ident()
-
-        def wake() -> None:
-            if threading.get_ident() == home:
-                event.set()
-            else:
-                # `from_thread.run_sync` waits for the event loop. Another thread does that, so that
-                # `cancel` never waits for an event loop that may be waiting for `cancel`.
-                threading.Thread(target=set_in_loop, daemon=True).start()
-
-        def set_in_loop() -> None:
-            try:
-                anyio.from_thread.run_sync(event.set, token=loop)
-            except RuntimeError:  # the event loop has ended, and the waiting task with it
-                logger.debug("the event loop of a task that waited for a token has ended")
-
-        with self._register(wake):
-            await event.wait()
+        wakeup = current_wakeup()
+        with self._register(wakeup.wake):
+            await wakeup.wait()
 
     def register(
         self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs
@@ -214,9 +213,21 @@ class CancellationToken:
             registration._call()
         except (KeyboardInterrupt, SystemExit) as stop:
             return stop
-        except BaseException:
-            logger.exception("a cancellation callback failed")
+        except BaseException as error:
+            # A task of a closed event loop cannot be cancelled, and need not be: it runs no more.
+            closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+            level = logging.DEBUG if closed else logging.ERROR
+            logger.log(level, "a cancellation callback failed", exc_info=True)
         return None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a CancellationToken cannot be pickled: it works in one process only")
 
     def __repr__(self) -> str:
         state = f"cancelled: {self.reason}" if self.cancelled else "not cancelled"
