@@ -8,6 +8,7 @@ Both implement the protocols below, whose docstrings state the contract.
 Private names of CPython that this folder uses, in `_asyncio.py`:
 
 - `asyncio.tasks._enter_task` and `_leave_task`, checked on CPython 3.11.7, 3.12.1 and 3.13.0;
+- `asyncio.Task._log_destroy_pending`, which asyncio sets itself, checked on the same;
 - `asyncio.tasks._current_tasks`, on CPython 3.11 alone, checked on 3.11.7.
 """
 
