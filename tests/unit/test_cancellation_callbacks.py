@@ -203,8 +203,8 @@ def test_a_callback_that_raises_a_cancellation_is_logged_too(
 def test_a_callback_for_a_closed_loop_is_no_error(
     make_loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The task of a registered `task.cancel` ran in a loop that is closed by now. There is nobody to
-    cancel, and nothing to report."""
+    """The task of a registered `task.cancel` ran in a loop that is closed by now. There is nobody
+    to cancel, and nothing to report."""
     token, loop = CancellationToken(), make_loop()
     task = loop.create_task(asyncio.sleep(60))
     loop.call_soon(loop.stop)

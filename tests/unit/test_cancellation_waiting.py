@@ -42,7 +42,7 @@ def test_wait_returns_after_the_timeout() -> None:
 
 
 def test_a_wait_that_is_over_leaves_nothing_behind() -> None:
-    """A token that lives long keeps nothing of a thread that polls it. Pitfall 31."""
+    """A token that lives long keeps nothing of a thread that polls it."""
     token = CancellationToken()
 
     for _ in range(3):
