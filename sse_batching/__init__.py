@@ -3,7 +3,7 @@ listens."""
 
 from __future__ import annotations
 
-from ._stream import Stream, current_stream, current_token, get_token
+from ._stream import Stream, current_stream, current_token, get_token, observe_token
 from .cancellation import CancellationToken, Registration
 from .exceptions import ClientDisconnected, SSEBatchingError, StreamCancelled
 from .middleware import SSEBatchingMiddleware
@@ -23,6 +23,7 @@ __all__ = [
     "current_stream",
     "current_token",
     "get_token",
+    "observe_token",
 ]
 
 __version__ = "0.1.0"

@@ -48,7 +48,8 @@ class Disconnect:
     """Owns the first cause of one request: cancels the token, and shows the app what has happened.
 
     An app that never asked for the token sees `http.disconnect` at once, as without the middleware.
-    An app that asked gets the grace period first. After the grace period the app sees
+    So does an app that only observes its token. An app that asked gets the grace period first.
+    After the grace period the app sees
     `http.disconnect`, and is cancelled if it still streams.
 
     A late `send` comes after the cause, or was waiting when the cause came. A late `send` is
@@ -64,7 +65,6 @@ class Disconnect:
 
     __slots__ = (
         "_app_task",
-        "_grace_period",
         "_grace_timer",
         "_ignore",
         "_ignored_timer",
@@ -76,8 +76,10 @@ class Disconnect:
         "_token",
         "app_error_raised",
         "cause",
+        "grace_period",
         "must_stop",
         "since",
+        "token_requested",
     )
 
     def __init__(
@@ -93,7 +95,9 @@ class Disconnect:
         self._loop = loop
         self._app_task = app_task
         self._receiver = receiver
-        self._grace_period = grace_period
+        self.grace_period = grace_period
+        self.token_requested = False
+        """True once the app has asked for the token, and with it for the grace period."""
         self._token: CancellationToken | None = None
         self._last_call: float | None = None  # when the app is cancelled; None: not notified yet
         self._grace_timer = LazyTimer(loop, self._grace_period_over)
@@ -104,18 +108,15 @@ class Disconnect:
 
     # The token.
 
-    def set_token(self, token: CancellationToken) -> None:
-        """Cancel this token with the first cause, now or when the cause comes."""
+    def set_token(self, token: CancellationToken, *, grace: bool) -> None:
+        """Cancel this token with the first cause, now or when the cause comes. `grace`: the app has
+        not only observed its token, but asked for it."""
         self._token = token
+        self.token_requested = grace
         # A callback of the token may cancel the app's own task: `token.register(task.cancel)`.
         token.call_callback = self._app_task.counting_cancels
         if self.cause is not None:
             token.cancel(*self.cause[:3])
-
-    @property
-    def token_requested(self) -> bool:
-        """True once the app has asked for the token."""
-        return self._token is not None
 
     @property
     def stopped_by(self) -> Cause | None:
@@ -133,6 +134,7 @@ class Disconnect:
         if self._token is not None:
             self._token.call_callback = call
             self._token = None
+        self.token_requested = False
 
     # From the cause to the app.
 
@@ -148,11 +150,11 @@ class Disconnect:
         """Let the app see `http.disconnect`: now, or after the grace period."""
         if self._app_task.ended:
             return
-        if self._token is None:
+        if not self.token_requested:
             self._receiver.deliver_disconnect()
         else:
             assert self.since is not None  # `begin` was called
-            self._grace_timer.reschedule(self.since + self._grace_period)
+            self._grace_timer.reschedule(self.since + self.grace_period)
 
     def _grace_period_over(self, now: float) -> float | None:
         if self._last_call is None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ._cause import CLIENT_LEFT, SERVER_CANCELLED, Cause, of_failed_write
 from ._disconnect import Disconnect
@@ -46,6 +46,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_configured",
         "_disconnect",
         "_last_write_timer",
         "_latency",
@@ -82,6 +83,7 @@ class Exchange:
         self._server_send = send
         self.receiver = receiver
         self.options = options
+        self._configured: dict[str, Any] | None = None  # by `Stream.configure`: wins over `options`
         self.loop = loop
         self.app_task = app_task
         self.id = id
@@ -96,10 +98,10 @@ class Exchange:
 
     # For the code that serves the request.
 
-    def watch_for_token(self, token: CancellationToken) -> None:
+    def watch_for_token(self, token: CancellationToken, *, grace: bool) -> None:
         """Cancel this token when the request ends early. From now on, watch the server's `receive`
-        for that."""
-        self.disconnect.set_token(token)
+        for that. `grace`: the app has asked for its grace period."""
+        self.disconnect.set_token(token, grace=grace)
         if self.state is not COMPLETED:
             self.receiver.watch(self.close)
 
@@ -112,11 +114,13 @@ class Exchange:
 
     def configure(self, max_delay: float | None, enabled: bool | None) -> None:
         """See `Stream.configure`."""
-        self.options = replace(
-            self.options,
-            max_delay=self.options.max_delay if max_delay is None else max_delay,
-            batching=self.options.batching if enabled is None else enabled,
-        )
+        changed = dict(self._configured or ())
+        if max_delay is not None:
+            changed["max_delay"] = max_delay
+        if enabled is not None:
+            changed["batching"] = enabled
+        self._configured = changed
+        self.options = replace(self.options, **changed)
         if self.response is not None:
             self.response.configure(self.options)
 
@@ -177,6 +181,8 @@ class Exchange:
             if not cause.is_app_error and not self.app_task.ended:
                 self.close(cause)
             raise
+        if self.receiver.expects_continue and message["type"] == START:
+            self.receiver.response_started()
 
     async def start(self, message: Message) -> None:
         """Start a batched response with this `http.response.start`. If the client has left before,
@@ -187,15 +193,39 @@ class Exchange:
             self.disconnect.notify_app()
             await self._send_late(message)
             return
+        response = self._open(message)
+        await self._wait_for(response.writer.write_through(message))
+        if self.receiver.expects_continue:
+            self.receiver.response_started()
+
+    def _open(self, start: Message) -> BatchedResponse:
+        """Make the batched response that begins with `start`, and watch for the end of it."""
         self.move(STREAMING)
         close = self.close  # one bound method for both
-        merger = merger_for(self._scope, message, self.options)
-        response = BatchedResponse(
-            self._server_send, message, self.options, self.loop, merger, close
-        )
+        merger = merger_for(self._scope, start, self.options)
+        response = BatchedResponse(self._server_send, start, self.options, self.loop, merger, close)
         self.response = self._streaming = response
         self.receiver.watch(close)
-        await self._wait_for(response.writer.write_through(message))
+        return response
+
+    def continue_inside(self, start: Message, scope: Scope, send: Send, options: Options) -> None:
+        """Batch the rest of a response that was PASSING, for an inner middleware. See
+        `RequestContext.move_exchange`."""
+        self._scope, self._server_send = scope, send
+        self.options = replace(options, **(self._configured or {}))
+        if self._disconnect is not None:
+            self._disconnect.grace_period = options.grace_period
+        self._open(start)
+
+    async def leave_inside(self) -> None:
+        """Write what is buffered: the app of the inner middleware has ended."""
+        response = self.response
+        if response is None or response.writer.closed:
+            return
+        try:
+            await response.writer.flush()
+        except Exception as error:  # noqa: BLE001 (no `send` is left that could raise it)
+            self.close(of_failed_write(error))
 
     async def _wait_for(self, delivery: Awaitable[None]) -> None:
         """Await `delivery` on behalf of the app's `send`. If the stream is closed meanwhile, reject
@@ -237,6 +267,11 @@ class Exchange:
         if self.receiver.watching and not isinstance(error, Exception):
             self.disconnect.clear_traceback_later(error)
             self.app_task.if_cancelled_outside(partial(self.close, SERVER_CANCELLED))
+
+    @property
+    def batches(self) -> bool:
+        """True once a batched response has started."""
+        return self.response is not None
 
     # The end of the response.
 

@@ -57,6 +57,12 @@ def is_batched(scope: Scope, start: Message, media_types: frozenset[bytes]) -> b
     return False
 
 
+def expects_continue(scope: Scope) -> bool:
+    """Return True if the client sends the body only when the server has said "100 Continue"."""
+    value = header(scope.get("headers", ()), b"expect")
+    return value is not None and value.lower() == b"100-continue"
+
+
 def with_header_list(start: Message) -> Message:
     """Return the message with headers that can be read more than once. An app may send an
     iterator."""

@@ -57,16 +57,21 @@ class Receiver:
         "_queue",
         "_reading",
         "_receive",
+        "_stopped",
         "_task",
         "_waiting",
         "_withholds_disconnect",
+        "expects_continue",
     )
 
-    def __init__(self, receive: Receive, loop: Loop) -> None:
+    def __init__(self, receive: Receive, loop: Loop, *, expects_continue: bool = False) -> None:
         self._receive = receive
         self._loop = loop
+        self.expects_continue = expects_continue
+        """True until the app reads or starts its response, if the client expects "100 Continue"."""
         self._reading = Reading.NOBODY
         self._close: Callable[[Cause], None] | None = None  # set while the receiver watches
+        self._stopped = False
         self._task: Task | None = None
         self._queue: deque[Message] | None = None  # messages read ahead
         self._backlog = 0  # bytes of the queue
@@ -89,7 +94,7 @@ class Receiver:
 
     def watch(self, close: Callable[[Cause], None]) -> None:
         """Call `close` when the client leaves; now, if it has already left."""
-        if self._close is not None:
+        if self._close is not None or self._stopped:
             return
         self._close = close
         if self._reading is Reading.ENDED:
@@ -97,6 +102,12 @@ class Receiver:
                 close(CLIENT_LEFT)
         else:
             self._read_on()
+
+    def response_started(self) -> None:
+        """Read ahead from now on, if the receiver watches: the body of a request that expects "100
+        Continue" need not be invited any more."""
+        self.expects_continue = False
+        self._read_on()
 
     def unwatch(self) -> None:
         """Stop watching: the response is complete. The app sees a disconnect when it comes."""
@@ -118,7 +129,8 @@ class Receiver:
             self._app_read.interrupt()
 
     def stop(self) -> None:
-        """Stop watching, and cancel the task that reads ahead."""
+        """Stop watching for good, and cancel the task that reads ahead."""
+        self._stopped = True
         self._close = None
         if self._task is not None:
             self._task.cancel()
@@ -199,6 +211,7 @@ class Receiver:
 
     def _app_call_ended(self) -> None:
         """Let the task that reads ahead read on; if nobody watches, another call of the app's."""
+        self.expects_continue = False  # the app has read, so the body was invited
         self._read_on()
         self._wake()
 
@@ -206,7 +219,7 @@ class Receiver:
 
     def _read_on(self) -> None:
         """Start the task that reads ahead, if the receiver watches and nobody else reads."""
-        if self._close is None or self._reading is not Reading.NOBODY:
+        if self._close is None or self.expects_continue or self._reading is not Reading.NOBODY:
             return
         self._reading = Reading.WATCH
         self._task = self._loop.spawn(self._read_ahead)
@@ -225,6 +238,11 @@ class Receiver:
                 self._queue.append(message)
                 self._backlog += _weight(message)
                 self._wake()
+        except GeneratorExit:
+            # A garbage collection closes this task. Its event loop may be closed, where an attempt
+            # to wake somebody raises.
+            self._changed = None
+            raise
         except Exception as error:  # noqa: BLE001
             # Raised in the app's next `receive`, where the app would see it without the middleware.
             self._error = error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Awaitable
-from typing import Final
+from enum import Enum, auto
+from typing import Final, Self
 
 from asgiref.sync import markcoroutinefunction
 
@@ -13,13 +13,34 @@ from ._exchange import Exchange
 from ._finish import finish
 from ._loop import Loop
 from ._options import Options
-from ._policy import ends_response, is_batched, with_header_list
+from ._policy import ends_response, expects_continue, is_batched, with_header_list
 from ._receiver import Receiver
-from ._states import AWAITING, COMPLETED, PASSING
+from ._states import AWAITING, COMPLETED, PASSING, State
 from ._types import BODY, START, Message, Receive, Scope, Send
 from .cancellation import CancellationToken
 
-_lock: Final = threading.Lock()
+
+class Stage(Enum):
+    """How far the middleware has got with a request."""
+
+    SERVING = auto()
+    """The app runs."""
+    CLOSING = auto()
+    """The app has ended. `on_close` may still ask for the token and the stream, as may a task or a
+    thread that outlives the app, but nothing is started for them any more."""
+    ENDED = auto()
+    """The middleware has returned. Nobody gets the token of this request any more."""
+
+
+SERVING: Final = Stage.SERVING
+CLOSING: Final = Stage.CLOSING
+ENDED: Final = Stage.ENDED
+
+HAS_ENDED: Final = (
+    "the request in whose context this code runs has ended. Code that outlives a request, such as "
+    "a worker that serves many, must be handed the token of each request that it works for: "
+    "current_token() where that request is served, or get_token() with the request or its scope"
+)
 
 
 class RequestContext:
@@ -29,24 +50,28 @@ class RequestContext:
     token, `flush` or `configure`. Until then this object owns the state of the request; from then
     on the exchange does.
 
-    `id` and `token` are safe in any thread. Everything else, the exchange included, belongs to the
-    thread of the event loop.
+    `id` and `token` are safe in any thread and in any signal handler. Everything else, the exchange
+    included, belongs to the thread of the event loop.
+
+    A copy, also a deep copy, is the object itself: middlewares copy the scope, in which this object
+    is found (hypercorn's `ProxyFixMiddleware`).
     """
 
     # Slots: CPython 3.11 reads a default from the class ten times slower.
     __slots__ = (
+        "__dict__",  # the id and the token, once somebody asks for them
         "_began",
-        "_id",
+        "_grace",
         "_loop",
-        "_options",
         "_receiver",
         "_scope",
+        "_sends_to",
         "_server_receive",
         "_server_send",
         "_state",
-        "_token",
-        "ended",
         "exchange",
+        "options",
+        "stage",
         "task",
     )
 
@@ -56,19 +81,20 @@ class RequestContext:
         self._scope = scope
         self._server_receive = receive
         self._server_send = send
-        self._options = options
+        self.options = options
+        """The options of the middleware that batches the response, or would."""
         self._loop = loop
         self._began = loop.time()
         self.task = loop.current_task()
         """The task in which the server runs the app, as `Loop.app_task` takes it."""
         self._state = AWAITING
-        self.ended = False
-        """True once the app has ended, and its exchange is finished."""
+        self.stage = SERVING
         self.exchange: Exchange | None = None
         """None until the request streams, or is asked for its token."""
+        self._sends_to: Exchange | None = None  # the exchange, unless it was moved: `move_exchange`
         self._receiver: Receiver | None = None
-        self._token: CancellationToken | None = None
-        self._id: str | None = None
+        self._grace = False
+        """True once the app has asked for its token, and not only observed it."""
 
     # For the app. `send` is a plain function that returns the server's awaitable, which saves a
     # coroutine for each message. The mark is for code that asks whether `send` is a coroutine
@@ -86,14 +112,14 @@ class RequestContext:
     @markcoroutinefunction
     def send(self, message: Message) -> Awaitable[None]:
         """The `send` that the app is given."""
-        exchange = self.exchange
+        exchange = self._sends_to
         if exchange is not None:
             return exchange.send(message)
         if self._state is AWAITING:
             if message["type"] == START:
                 if type(message.get("headers")) is not list:
                     message = with_header_list(message)
-                if is_batched(self._scope, message, self._options.media_types):
+                if is_batched(self._scope, message, self.options.media_types):
                     return self._start(message)
                 self._state = PASSING
         # `ends_response` inlined for a body. The state changes before the write, because the server
@@ -107,7 +133,7 @@ class RequestContext:
 
     def _start(self, message: Message) -> Awaitable[None]:
         if self._loop.in_loop():
-            return self.make_exchange().start(message)
+            return self._make_exchange().start(message)
         return self._start_in_loop(message)
 
     async def _start_in_loop(self, message: Message) -> None:
@@ -120,27 +146,45 @@ class RequestContext:
     @property
     def id(self) -> str:
         """128 random bits in hexadecimal digits."""
-        if self._id is None:
-            with _lock:
-                self._id = self._id or secrets.token_hex(16)
-        return self._id
+        found: str | None = self.__dict__.get("_id")
+        return found or self.__dict__.setdefault("_id", secrets.token_hex(16))
 
-    @property
-    def token(self) -> CancellationToken:
-        """The token of the request. Reading this attribute asks for the token."""
-        if self._token is None:
-            with _lock:
-                token = self._token = self._token or CancellationToken()
-            exchange = self.exchange
-            if exchange is not None and exchange.cause is not None:
-                token.cancel(*exchange.cause[:3])
-            if not self.ended:
-                self._loop.run_in_loop(self._token_requested)
-        return self._token
+    def token(self, *, grace: bool) -> CancellationToken:
+        """Return the token of the request. `grace`: ask for the grace period as well.
+
+        Raises `LookupError` once the request has ended.
+        """
+        if self.stage is ENDED:
+            raise LookupError(HAS_ENDED)
+        token: CancellationToken | None = self.__dict__.get("_token")
+        if token is None or (grace and not self._grace):
+            # Threads and signal handlers may race for the first token, and a handler must not wait
+            # for a lock that its own thread holds. `setdefault` is one atomic step.
+            token = self.__dict__.setdefault("_token", CancellationToken())
+            self._grace = self._grace or grace
+            self._pass_cause_to(token)
+            self._loop.run_in_loop(self._token_requested)
+        return token
 
     def _token_requested(self) -> None:
-        if self._token is not None and not self.ended:
-            self.make_exchange().watch_for_token(self._token)
+        token: CancellationToken | None = self.__dict__.get("_token")
+        if token is None:
+            return
+        if self.stage is SERVING:
+            self.make_exchange().watch_for_token(token, grace=self._grace)
+        else:
+            self._pass_cause_to(token)
+
+    def _pass_cause_to(self, token: CancellationToken) -> None:
+        """Cancel the token if the request has already ended early."""
+        if self.exchange is not None and self.exchange.cause is not None:
+            token.cancel(*self.exchange.cause[:3])
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
 
     # Parts made on demand.
 
@@ -153,22 +197,59 @@ class RequestContext:
 
     def make_exchange(self) -> Exchange:
         """Return the exchange. It is made now if there is none."""
-        if self.exchange is None:
-            self.exchange = Exchange(
-                self._scope,
-                self._server_send,
-                self.receiver,
-                self._options,
-                self._loop,
-                self._loop.app_task(self.task),
-                id=self.id,
-                began=self._began,
-                state=self._state,
-            )
+        if self.exchange is None and self._receiver is None and expects_continue(self._scope):
+            self._receiver = Receiver(self._server_receive, self._loop, expects_continue=True)
+        return self.exchange or self._make_exchange()
+
+    def _make_exchange(self) -> Exchange:
+        self.exchange = self._sends_to = Exchange(
+            self._scope,
+            self._server_send,
+            self.receiver,
+            self.options,
+            self._loop,
+            self._loop.app_task(self.task),
+            id=self.id,
+            began=self._began,
+            state=self._state,
+        )
         return self.exchange
+
+    # For another instance of the middleware, inside of this one.
+
+    @property
+    def state(self) -> State:
+        """Where the request stands."""
+        return self._state if self.exchange is None else self.exchange.state
+
+    @property
+    def batches(self) -> bool:
+        """True once the response has turned out to be batched."""
+        return self.exchange is not None and self.exchange.batches
+
+    def move_exchange(
+        self, start: Message, scope: Scope, send: Send, options: Options
+    ) -> Exchange | None:
+        """Let the response be batched by an inner middleware, with its options, scope and `send`.
+
+        Only for a response that this middleware lets pass, of which the server has `start` and no
+        more. None if the request has ended early: nothing is batched for a client that has left.
+        """
+        exchange = self.make_exchange()
+        if exchange.cause is not None:
+            return None
+        self.options = options
+        # What the inner middleware writes comes through `send` of this object, and passes.
+        self._sends_to = None
+        self._state = PASSING
+        exchange.continue_inside(start, scope, send, options)
+        return exchange
+
+    # The end.
 
     async def finish(self, error: BaseException | None) -> BaseException | None:
         """End a request that has an exchange. See `_finish.finish`."""
+        self.stage = CLOSING
         try:
             return await finish(self.make_exchange(), error)
         finally:
@@ -178,10 +259,9 @@ class RequestContext:
         """Drop what refers to the app: the request is over.
 
         This object may live longer, in a context that the server has copied for a timer of its own
-        (uvicorn's keep-alive timer). A later caller of `token` gets a new token, cancelled if the
-        request ended early.
+        (uvicorn's keep-alive timer), or in a copied scope.
         """
-        self._token = None
+        self.__dict__.pop("_token", None)
         self._scope = {}
         self.task = None
         if self.exchange is not None:

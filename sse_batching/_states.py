@@ -48,7 +48,8 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.AWAITING: frozenset({State.ABANDONED, State.PASSING, State.STREAMING}),
     # An app that goes on after its client has left may still start a response.
     State.ABANDONED: frozenset({State.PASSING, State.CLOSED}),
-    State.PASSING: frozenset({State.COMPLETED}),
+    # To STREAMING: an inner middleware batches what an outer one lets pass.
+    State.PASSING: frozenset({State.COMPLETED, State.STREAMING}),
     # To PASSING: the app has returned without a last message.
     State.STREAMING: frozenset({State.FINISHING, State.CLOSED, State.PASSING}),
     State.FINISHING: frozenset({State.COMPLETED, State.CLOSED}),

@@ -295,6 +295,11 @@ class BatchWriter:
                     if (suspended := self._suspended) is not None:
                         self._suspended = None
                         await self._finish_write(suspended.rest, suspended.size, None)
+        except GeneratorExit:
+            # A garbage collection closes this task. Its event loop may be closed, where an attempt
+            # to wake somebody raises.
+            self._pending = self._drained = None
+            raise
         except BaseException as error:
             # `_finish_write` catches a failed write. Report any other exception, too: it would be
             # lost with this task. One example is a cancellation of all tasks of the event loop.

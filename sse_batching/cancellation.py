@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self
+from typing import Any, Final, NoReturn, ParamSpec, Self
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
-
+from ._loop import current_wakeup
 from .exceptions import StreamCancelled
 from .reasons import CancelReason
 
@@ -23,8 +22,11 @@ P = ParamSpec("P")
 logger: Final = logging.getLogger("sse_batching")
 
 CAUSE: Final = "cause"
-FLAG: Final = "flag"
-MISSING: Final = object()
+
+SIGNAL_INTERVAL: Final = 1.0
+"""Seconds after which a `wait` of the main thread lets Python run its signal handlers. Python runs
+them between two steps of the main thread. A signal that comes just before a call begins to block is
+handled only after that call."""
 
 
 def call(callback: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
@@ -36,11 +38,11 @@ class Registration:
     """A registered callback of a token. As a context manager, it unregisters the callback at the
     end of the block."""
 
-    __slots__ = ("_call", "_token")
+    __slots__ = ("_key", "_token")
 
-    def __init__(self, token: CancellationToken, call: Callable[[], object]) -> None:
+    def __init__(self, token: CancellationToken, key: object) -> None:
         self._token = token
-        self._call = call
+        self._key = key
 
     def unregister(self) -> bool:
         """Unregister the callback. Return True if the callback was not called, and never will be.
@@ -48,7 +50,7 @@ class Registration:
         Safe in any thread, any number of times. *Not guaranteed*: that a callback which another
         thread is running has finished.
         """
-        return self._token._forget(self)
+        return self._token._forget(self._key) is not None
 
     def __enter__(self) -> Self:
         return self
@@ -66,17 +68,17 @@ class CancellationToken:
     """A flag that is set once and never cleared: "nobody needs this work any more".
 
     Usable without the middleware. All methods are safe in any thread, any task, and any signal
-    handler. One exception: a signal handler that calls `cancel` may deadlock if the signal has
-    interrupted `wait` in the same thread.
+    handler, also in one that has interrupted another method of the same token. A copy of a token,
+    also a deep copy, is the token itself: a copy of its own would never be cancelled.
 
-    *Not guaranteed*: that the work stops. The code that does the work has to check the token. A
-    signal handler (`signal.signal`) that cancels wakes the tasks in `wait_async` only when their
-    event loop has something else to do. `loop.add_signal_handler` wakes them at once.
+    *Not guaranteed*: that the work stops. The code that does the work has to check the token.
     """
 
-    # Threads may race for each step below, so each step is one atomic operation of a dict.
+    # Threads and signal handlers may race for each step below, so each step is one atomic operation
+    # of a dict. A lock that is held for a step would deadlock: a signal handler runs in the thread
+    # that holds the lock.
 
-    __slots__ = ("_callbacks", "_cause", "_flag", "call_callback", "cancelled")
+    __slots__ = ("_callbacks", "_cause", "_waiting", "call_callback", "cancelled")
 
     def __init__(self) -> None:
         self.call_callback: Callable[..., None] = call
@@ -86,8 +88,9 @@ class CancellationToken:
         """True once cancelled. A plain attribute, cheap enough for an inner loop. Only `cancel`
         sets it."""
         self._cause: dict[str, tuple[CancelReason, str | None, BaseException | None]] = {}
-        self._callbacks: dict[Registration, object] = {}
-        self._flag: dict[str, threading.Event] = {}
+        self._callbacks: dict[object, Callable[[], object]] = {}  # in the order of registration
+        self._waiting: dict[Callable[[], None], None] = {}
+        """What wakes each thread in `wait` and each task in `wait_async`."""
 
     @property
     def reason(self) -> CancelReason | None:
@@ -122,11 +125,11 @@ class CancellationToken:
         self.cancelled = True
         if not first:
             return False
-        if flag := self._flag.get(FLAG):
-            flag.set()
+        for wake in list(self._waiting):
+            wake()
         stop: BaseException | None = None
-        for registration in list(self._callbacks):
-            stop = self._call(registration) or stop
+        for key in list(self._callbacks):
+            stop = self._call(key) or stop
         if stop is not None:
             raise stop
         return True
@@ -143,35 +146,37 @@ class CancellationToken:
 
         For threads only. In a task, `wait` would block the event loop: use `wait_async` there.
         """
-        flag = self._flag.setdefault(FLAG, threading.Event())
-        # Read after the event exists: `cancel` sets `cancelled` before it looks for the event.
-        return self.cancelled or flag.wait(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        in_main_thread = threading.get_ident() == threading.main_thread().ident
+        longest = SIGNAL_INTERVAL if in_main_thread else threading.TIMEOUT_MAX
+        lock = threading.Lock()
+        lock.acquire(blocking=False)
+        try:
+            self._waiting[lock.release] = None
+            # Read after the lock can be found: `cancel` sets `cancelled` before it looks for locks.
+            while not self.cancelled:
+                left = longest if end is None else min(end - time.monotonic(), longest)
+                if left <= 0 or lock.acquire(timeout=left):
+                    break
+        finally:
+            self._waiting.pop(lock.release, None)
+        return self.cancelled
 
     async def wait_async(self) -> None:
         """Wait until the token is cancelled, in a task of any event loop.
 
-        A cancelled wait leaves nothing behind.
+        A cancelled wait leaves nothing behind. `cancel` never waits for the event loop, which may
+        be blocked, stopped or closed, and starts no thread.
         """
-        event = anyio.Event()
-        loop = anyio.lowlevel.current_token()
-        home = threading.get_ident()
-
-        def wake() -> None:
-            if threading.get_ident() == home:
-                event.set()
-            else:
-                # `from_thread.run_sync` waits for the event loop. Another thread does that, so that
-                # `cancel` never waits for an event loop that may be waiting for `cancel`.
-                threading.Thread(target=set_in_loop, daemon=True).start()
-
-        def set_in_loop() -> None:
-            try:
-                anyio.from_thread.run_sync(event.set, token=loop)
-            except RuntimeError:  # the event loop has ended, and the waiting task with it
-                logger.debug("the event loop of a task that waited for a token has ended")
-
-        with self._register(wake):
-            await event.wait()
+        wakeup = current_wakeup()
+        self._waiting[wakeup.wake] = None
+        try:
+            # Read after the wakeup can be found, as in `wait`.
+            if self.cancelled:
+                wakeup.wake()
+            await wakeup.wait()
+        finally:
+            self._waiting.pop(wakeup.wake, None)
 
     def register(
         self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs
@@ -191,32 +196,42 @@ class CancellationToken:
             raise TypeError(f"callback must be callable; got {callback!r}")
         if inspect.iscoroutinefunction(callback):
             raise TypeError(f"callback must be a plain function, nobody would await {callback!r}")
-        return self._register(lambda: self.call_callback(callback, *args, **kwargs))
-
-    def _register(self, call: Callable[[], object]) -> Registration:
-        registration = Registration(self, call)
-        self._callbacks[registration] = None
+        key = object()
+        self._callbacks[key] = partial(callback, *args, **kwargs)
         # Read after the registration, or a cancellation between the two would be missed.
-        if self.cancelled and (stop := self._call(registration)):
+        if self.cancelled and (stop := self._call(key)):
             raise stop
-        return registration
+        return Registration(self, key)
 
-    def _forget(self, registration: Registration) -> bool:
-        """Remove the callback. Return True if it was still registered: of several threads, only one
-        gets True."""
-        return self._callbacks.pop(registration, MISSING) is not MISSING
+    def _forget(self, key: object) -> Callable[[], object] | None:
+        """Remove a callback, and return it if it was still registered: of several threads, only one
+        gets the callback."""
+        return self._callbacks.pop(key, None)
 
-    def _call(self, registration: Registration) -> BaseException | None:
-        """Call the callback if it is still registered. Return an exception that must be raised."""
-        if not self._forget(registration):
+    def _call(self, key: object) -> BaseException | None:
+        """Call a callback if it is still registered. Return an exception that must be raised."""
+        callback = self._forget(key)
+        if callback is None:
             return None
         try:
-            registration._call()
+            self.call_callback(callback)
         except (KeyboardInterrupt, SystemExit) as stop:
             return stop
-        except BaseException:
-            logger.exception("a cancellation callback failed")
+        except BaseException as error:
+            # A task of a closed event loop cannot be cancelled, and need not be: it runs no more.
+            closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+            level = logging.DEBUG if closed else logging.ERROR
+            logger.log(level, "a cancellation callback failed", exc_info=True)
         return None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a CancellationToken cannot be pickled: it works in one process only")
 
     def __repr__(self) -> str:
         state = f"cancelled: {self.reason}" if self.cancelled else "not cancelled"

@@ -5,11 +5,30 @@ After any of these exceptions the stream has ended: no `send` succeeds any more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from .reasons import CancelReason
 
 
 class SSEBatchingError(Exception):
-    """The base of the package's exceptions."""
+    """The base of the package's exceptions.
+
+    A copied or pickled exception keeps its message, its attributes and its notes. As with every
+    exception of Python, `__cause__`, `__context__` and `__traceback__` stay behind.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., SSEBatchingError], tuple[Any, ...], dict[str, Any]]:
+        # Python would call the class with `args`, which has the message alone: `__init__` also
+        # wants the reason, and the `__init__` of a subclass may want something else.
+        return _restore, (type(self), self.args), vars(self)
+
+
+def _restore(kind: type[SSEBatchingError], args: tuple[object, ...]) -> SSEBatchingError:
+    """Return a new exception of this class without calling `__init__`."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class StreamCancelled(SSEBatchingError):

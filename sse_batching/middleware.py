@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
-from typing import cast
+from dataclasses import replace
+from typing import Final, cast
 
 from ._disconnect import clear_tracebacks
+from ._inside import InnerResponse
 from ._loop import current_loop
 from ._options import (
     Merge,
@@ -15,9 +18,11 @@ from ._options import (
     media_types as parse_media_types,
     merged_formats,
 )
-from ._request import RequestContext
+from ._request import ENDED, RequestContext
 from ._stream import current_request
 from ._types import SCOPE_KEY, ASGI3Application, ASGIApp, Predicate, Receive, Scope, Send
+
+logger: Final = logging.getLogger("sse_batching")
 
 
 class SSEBatchingMiddleware:
@@ -38,6 +43,10 @@ class SSEBatchingMiddleware:
     `current_stream().flush()` waits for its delivery. Nor that a client which vanishes without a
     word (no FIN, no RST) is noticed before a write stalls: servers buffer some megabytes for such a
     client.
+
+    An instance inside of another one (a mounted app may bring its own) batches what the outer one
+    lets pass, with its own options. If both would batch a response, the outer one does, and a
+    warning is logged once. Either way the request has one token.
 
     One instance serves any number of requests at once, in any number of event loops, each in a
     thread of its own.
@@ -71,8 +80,9 @@ class SSEBatchingMiddleware:
         flush_on: events that are written at once, also without `merge`: the values of their
             `event` field, or of the member `type` of their JSON data.
         max_merged_bytes: the largest size of a merged event.
-        enabled: called with the scope of each HTTP request. If it returns False, the request passes
-            through as without the middleware.
+        enabled: called with the scope of each HTTP request. If it returns False, the response is
+            not batched, and passes through untouched. The request still has a token, which is
+            cancelled if the client leaves.
         on_close: called with the `StreamReport` when a stream has ended, in the request's task.
             Also called for a request that does not stream, if its token was asked for and the
             request ended early. May be a coroutine function, which is awaited before the middleware
@@ -114,15 +124,19 @@ class SSEBatchingMiddleware:
             enabled=enabled,
             on_close=on_close,
         )
+        # A request that is not enabled has a token, and no response that is batched.
+        self._options_if_disabled = replace(self._options, media_types=frozenset())
+        self._does_nothing_inside: list[Options] = []  # outer middlewares of which the log knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        options = self._options
-        if (
-            scope["type"] != "http"
-            or SCOPE_KEY in scope  # another instance around this one does the work
-            or (options.enabled is not None and not options.enabled(scope))
-        ):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        options = self._options
+        if options.enabled is not None and not options.enabled(scope):
+            options = self._options_if_disabled
+        if SCOPE_KEY in scope and scope[SCOPE_KEY].stage is not ENDED:
+            await self._call_inside(scope[SCOPE_KEY], options, scope, receive, send)
             return
         loop = current_loop()
         request = RequestContext(scope, receive, send, options, loop)
@@ -145,11 +159,37 @@ class SSEBatchingMiddleware:
             if request.exchange is not None:
                 raised = await request.finish(None)
         finally:
-            request.ended = True
-            current_request.reset(before)
+            request.stage = ENDED
             scope.pop(SCOPE_KEY, None)
+            try:  # noqa: SIM105 (a context manager would cost every request more)
+                current_request.reset(before)
+            except ValueError:
+                pass  # a garbage collection closes this coroutine, in another context
         if raised is not None:  # outside the `except`, so that Python sets no `__context__`
             try:
                 raise raised
             finally:
                 del raised  # this frame is in its traceback
+
+    async def _call_inside(
+        self, request: RequestContext, options: Options, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Call the app inside of another instance of the middleware, which serves the request."""
+        inner = InnerResponse(request, options, scope, send, self._warn_once)
+        try:
+            await self.app(scope, receive, inner.send)
+        except Exception:
+            await inner.finish()
+            raise
+        await inner.finish()
+
+    def _warn_once(self, outer: Options) -> None:
+        """Log that another instance around this one, with these options, does this one's work."""
+        if any(outer is known for known in (self._options, *self._does_nothing_inside)):
+            return
+        self._does_nothing_inside.append(outer)
+        logger.warning(
+            "an SSEBatchingMiddleware inside another one does nothing for a response that both "
+            "would batch: the options of the outer one apply. Remove one of the two, or let the "
+            "outer one leave these responses alone, by its media_types or by enabled="
+        )

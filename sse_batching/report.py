@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, Self
 
 from .reasons import CancelReason
 
 Outcome = Literal["completed", "incomplete", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StreamReport:
     """How one stream ended. Durations are seconds, sizes are bytes.
+
+    `repr` shows how long `recorded` is, and not what is in it: a log of reports has no answers of
+    the model in it. `dataclasses.asdict`, `copy` and `pickle` take the whole report.
 
     *Not guaranteed*: that the client has read the bytes that count as sent. A write counts as
     delivered when the server's `send` has returned, and servers buffer some megabytes for a client
@@ -28,7 +31,10 @@ class StreamReport:
     reason: CancelReason | None
     """The reason of an early end; None if there was none."""
     error: BaseException | None
-    """The exception of the write that failed, or else of the app; None if there was none."""
+    """The exception of the write that failed, or else of the app; None if there was none.
+
+    `dataclasses.asdict` and `pickle` copy the exception as its class allows. Some classes of other
+    packages allow no copy: `dataclasses.replace(report, error=None)` makes a report without it."""
     chunks: int
     """Chunks (bodies of the app's messages) that the middleware accepted. An empty chunk counts
     only if it is the first of the response."""
@@ -53,3 +59,17 @@ class StreamReport:
     """The first `record_bytes` bytes that the app produced, delivered or not."""
     recorded_all: bool
     """True if `recorded` has every byte that the app produced."""
+
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        shown = (
+            f"{name}=<{len(value)} bytes>" if name == "recorded" else f"{name}={value!r}"
+            for name, value in values
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self  # nothing in a report changes, and not every exception can be copied

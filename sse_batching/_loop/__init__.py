@@ -11,6 +11,8 @@ They were checked on 3.11.7:
 - `asyncio.tasks._current_tasks`, in `_asyncio.py`;
 - `asyncio.tasks._enter_task`, `asyncio.tasks._leave_task` and
   `asyncio.Future._asyncio_future_blocking`, in `_stepped.py`.
+
+On every version, it sets `asyncio.Task._log_destroy_pending`, which asyncio sets itself.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any, Protocol
 
-from ._asyncio import AsyncioLoop
+from ._asyncio import AsyncioLoop, AsyncioWakeup
 from ._latency import LoopLatency as LoopLatency
 from ._timers import LazyTimer as LazyTimer, Timer as Timer, TimerQueue as TimerQueue
 
@@ -137,6 +139,20 @@ class Parker(Protocol):
         """Wake the task, if it is parked. An `unpark` before `park` has no effect."""
 
 
+class Wakeup(Protocol):
+    """One wait of one task, which any thread can end."""
+
+    def wait(self) -> Awaitable[None]:
+        """Wait for `wake`. Return at once, but let a pending cancellation through, if `wake` was
+        called before."""
+
+    def wake(self) -> None:
+        """End the wait. Safe in any thread and in any signal handler.
+
+        Never waits for the event loop. Does nothing once the event loop has ended.
+        """
+
+
 class Interruptible(Protocol):
     """A wait of the running task, as a `with` block that other tasks can interrupt."""
 
@@ -213,6 +229,16 @@ class Loop(Protocol):
 
     def checkpoint(self) -> Awaitable[None]:
         """Let all other tasks run once."""
+
+
+def current_wakeup() -> Wakeup:
+    """Return a new `Wakeup` for the running task."""
+    try:
+        return AsyncioWakeup(asyncio.get_running_loop())
+    except RuntimeError:
+        from ._trio import TrioWakeup  # as in `current_loop`
+
+        return TrioWakeup()
 
 
 _last: AsyncioLoop | None = None  # fast path: the loop of the previous call, nearly always this one

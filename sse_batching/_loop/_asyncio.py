@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
@@ -13,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 
 from ._latency import LoopLatency
 from ._timers import TimerQueues
@@ -45,10 +45,11 @@ class AsyncioLoop:
         # `call_at` copies the current context unless it is given one. The timer of a queue serves
         # many requests, and would keep the context of the first one alive.
         self.timer_queues = TimerQueues(partial(loop.call_at, context=Context()), loop.time)
-        self._thread = threading.get_ident()
 
     def in_loop(self) -> bool:
-        return threading.get_ident() == self._thread
+        # Not the thread that made this object: an event loop may run in one thread first, for a
+        # warm-up request, and in another later (Kludex/uvicorn#706).
+        return asyncio._get_running_loop() is self.loop
 
     def run_in_loop(self, callback: Callable[[], object]) -> None:
         if self.in_loop():
@@ -87,6 +88,9 @@ class AsyncioTask:
         self._context = context
         # Not `loop.create_task`: the task factory of an app need not accept a context.
         self._task = asyncio.Task(coroutine, loop=loop, context=context)
+        # If the event loop is closed during a request, asyncio complains of the server's task. A
+        # complaint of this one would be a line more than without the middleware.
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     if sys.version_info >= (3, 12):
 
@@ -329,6 +333,34 @@ class AsyncioParker:
             self.parked = False
             if not self._future.done():  # cancelled, but the task has not run yet
                 self._future.set_result(None)
+
+
+class AsyncioWakeup:
+    """See `Wakeup`. A bare future: a signal handler that sets an `asyncio.Event` may interrupt
+    `Event.wait` just before it waits, and wake nobody."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    async def wait(self) -> None:
+        if self._future.done():
+            await anyio.lowlevel.checkpoint()
+        else:
+            await self._future
+
+    def wake(self) -> None:
+        if asyncio._get_running_loop() is self._loop:
+            self._set()  # the task runs in the next iteration: a server may leave it no other
+        # Also from here, because this may be a signal handler, and the loop may be asleep.
+        with suppress(RuntimeError):  # the event loop is closed
+            self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
 
 
 class AsyncioInterruptible:

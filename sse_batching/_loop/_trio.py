@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, NoReturn
@@ -36,7 +35,6 @@ class TrioLoop:
         self.time = trio.current_time
         self.checkpoint = trio.lowlevel.checkpoint
         self._token = trio.lowlevel.current_trio_token()
-        self._thread = threading.get_ident()
         self.latency = LoopLatency(self._token.run_sync_soon)
         self.timer_queues = TimerQueues(self._call_at_in_empty_context, self.time)
 
@@ -51,7 +49,11 @@ class TrioLoop:
         return Context().run(self.call_at, when, callback)
 
     def in_loop(self) -> bool:
-        return threading.get_ident() == self._thread
+        # Not the thread that made this object: another trio run may have the same thread.
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:  # no trio run in this thread
+            return False
 
     def run_in_loop(self, callback: Callable[[], object]) -> None:
         if self.in_loop():
@@ -172,6 +174,22 @@ class TrioParker:
     def unpark(self) -> None:
         self.parked = False
         self._event.set()
+
+
+class TrioWakeup:
+    """See `Wakeup`."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._event = trio.Event()
+
+    def wait(self) -> Awaitable[None]:
+        return self._event.wait()
+
+    def wake(self) -> None:
+        # Never `set` at once: this may be a signal handler that has interrupted `Event.wait`.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._event.set)
 
 
 class TrioInterruptible:

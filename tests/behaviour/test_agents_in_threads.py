@@ -20,7 +20,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sse_batching import SSEBatchingMiddleware, StreamCancelled, current_token, get_token
+from sse_batching import (
+    CancellationToken,
+    SSEBatchingMiddleware,
+    StreamCancelled,
+    current_token,
+    get_token,
+)
 from sse_batching.testing import Conversation
 from tests.conftest import REAL_TIME, loops
 from tests.support.apps import chunk, last, start
@@ -32,13 +38,12 @@ pytestmark = pytest.mark.anyio
 PATIENCE = 2.0
 
 
-def wait_for_the_token() -> bool:
-    return current_token().wait(PATIENCE)
+def wait_for_the_token(token: CancellationToken) -> bool:
+    return token.wait(PATIENCE)
 
 
-def look_at_the_token() -> bool:
+def look_at_the_token(token: CancellationToken) -> bool:
     """Look at the token after each step of the work."""
-    token = current_token()
     for _ in range(int(PATIENCE * 1000)):
         if token.cancelled:
             return True
@@ -46,8 +51,7 @@ def look_at_the_token() -> bool:
     return False
 
 
-def be_stopped_by_the_token() -> bool:
-    token = current_token()
+def be_stopped_by_the_token(token: CancellationToken) -> bool:
     token.wait(PATIENCE)
     try:
         token.raise_if_cancelled()
@@ -59,7 +63,7 @@ def be_stopped_by_the_token() -> bool:
 class Agent:
     """An app whose work is done by a blocking function in a thread."""
 
-    def __init__(self, work: Callable[[], bool], *, streams: bool = True) -> None:
+    def __init__(self, work: Callable[[CancellationToken], bool], *, streams: bool = True) -> None:
         self._work = work
         self._streams = streams
         self.started = anyio.Event()
@@ -74,9 +78,9 @@ class Agent:
             await send(last())
 
     def run(self) -> None:
-        current_token()
+        token = current_token()
         anyio.from_thread.run_sync(self.started.set)
-        self._stopped.put(self._work())
+        self._stopped.put(self._work(token))
 
     async def stopped(self) -> bool:
         """Wait for the end of the work. Return True if the token ended it."""
@@ -90,7 +94,7 @@ class Agent:
     ids=["wait", "cancelled", "raise_if_cancelled"],
 )
 async def test_a_thread_learns_that_its_client_has_left(
-    work: Callable[[], bool], streams: bool
+    work: Callable[[CancellationToken], bool], streams: bool
 ) -> None:
     """A thread that runs in the context of the request finds the token there, also if nothing else
     has asked for the token. Pitfall 18."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import anyio
-import anyio.lowlevel
 import pytest
 from starlette.types import Receive, Scope, Send
 
@@ -14,15 +12,12 @@ from sse_batching import (
     CancelReason,
     ClientDisconnected,
     SSEBatchingMiddleware,
-    Stream,
     StreamReport,
-    current_stream,
     current_token,
 )
 from sse_batching.testing import Conversation
 from tests.conftest import VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops
 from tests.support.apps import chunk, last, start
-from tests.support.leftovers import living_tasks
 from tests.support.virtual_time import advance
 
 pytestmark = [pytest.mark.anyio, loops(VIRTUAL_TIME)]
@@ -120,21 +115,6 @@ async def test_an_exception_of_the_app_keeps_its_traceback() -> None:
         frames.append(traceback.tb_frame.f_code.co_qualname)
         traceback = traceback.tb_next
     assert any(frame.endswith("app") for frame in frames)
-
-
-async def test_a_token_asked_for_after_the_request_starts_no_task() -> None:
-    """A token that is asked for after the end of the request starts no task of this package."""
-    streams: list[Stream] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        streams.append(current_stream())
-
-    async with Conversation(SSEBatchingMiddleware(app)) as talk:
-        await talk.ended()
-    before = living_tasks()
-    assert not streams[0].token.cancelled
-    await anyio.lowlevel.checkpoint()
-    assert living_tasks() == before
 
 
 @loops(VIRTUAL_ASYNCIO, because="trio starts tasks in any order")

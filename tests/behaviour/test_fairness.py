@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 
 import anyio
@@ -66,7 +66,7 @@ async def test_a_starlette_generator_that_never_awaits_does_not_block_other_task
     """Other tasks run beside a `StreamingResponse` whose generator never awaits. Without the
     middleware it would never yield. Pitfall 7."""
 
-    async def generate() -> AsyncIterator[bytes]:
+    async def generate() -> AsyncGenerator[bytes]:
         while True:
             yield b"data: token\n\n"
 

@@ -41,21 +41,33 @@ async def test_other_scopes_pass_untouched(kind: str) -> None:
     assert scope == {"type": kind, "path": "/"}
 
 
-async def test_a_request_that_is_not_enabled_passes_untouched() -> None:
-    """`enabled` is called once for each request, with its scope."""
+async def test_enabled_is_called_once_for_each_http_request() -> None:
+    """`enabled` gets the scope of the request, and decides for the whole of it."""
     app = Call()
     asked: list[Scope] = []
-    scope = {"type": "http", "path": "/"}
 
     def enabled(scope: Scope) -> bool:
         asked.append(scope)
         return False
 
-    await SSEBatchingMiddleware(app, enabled=enabled)(scope, nothing, nothing)
+    middleware = SSEBatchingMiddleware(app, enabled=enabled)
+    scope = {"type": "http", "path": "/"}
+    for each in (scope, {"type": "websocket", "path": "/"}):
+        await middleware(each, nothing, nothing)
     assert asked == [scope]
-    assert app.scope is scope
-    assert (app.receive, app.send) == (nothing, nothing)
-    assert app.keys == {"type", "path"}
+    assert scope == {"type": "http", "path": "/"}
+
+
+async def test_the_messages_of_a_request_that_is_not_enabled_pass_untouched() -> None:
+    """The server gets the very messages of the app, one by one."""
+    messages = [start(), chunk(b"data: a\n\n"), chunk(b""), last()]
+
+    async with Conversation(
+        SSEBatchingMiddleware(sending(*messages), enabled=lambda scope: False, max_delay=1.0)
+    ) as talk:
+        await talk.ended()
+    assert [sent.message for sent in talk.sent] == messages
+    assert all(sent.message is made for sent, made in zip(talk.sent, messages, strict=True))
 
 
 async def test_only_the_requests_that_are_enabled_are_batched() -> None:

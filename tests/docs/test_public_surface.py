@@ -58,6 +58,7 @@ def test_the_public_names_are_these() -> None:
         "current_stream",
         "current_token",
         "get_token",
+        "observe_token",
     ]
     assert sse_batching.__all__ == sorted(sse_batching.__all__)
     assert all(hasattr(sse_batching, name) for name in sse_batching.__all__)
@@ -100,6 +101,7 @@ def parameters(function: Callable[..., Any]) -> str:
         (sse_batching.current_token, "()"),
         (sse_batching.current_stream, "()"),
         (sse_batching.get_token, "(scope_or_request)"),
+        (sse_batching.observe_token, "(scope_or_request=None)"),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )

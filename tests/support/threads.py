@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from types import ModuleType
 from typing import Final
 
 PATIENCE: Final = 10.0
@@ -52,24 +50,12 @@ def running(*functions: Callable[[], object]) -> Iterator[list[Future[object]]]:
         future.result(PATIENCE)
 
 
-def until_blocked(module: ModuleType, threads: int) -> None:
-    """Wait until this many threads are blocked in a wait that the module has called."""
+def until(happened: Callable[[], bool]) -> None:
+    """Wait until other threads have made this true."""
     limit = time.monotonic() + PATIENCE
-    while _blocked_in(module) < threads:
-        assert time.monotonic() < limit, f"there are not {threads} threads blocked in {module}"
+    while not happened():
+        assert time.monotonic() < limit
         time.sleep(0.001)
-
-
-def _blocked_in(module: ModuleType) -> int:
-    stacks = [
-        [frame.f_code for frame, _ in traceback.walk_stack(top)]
-        for top in sys._current_frames().values()
-    ]
-    return sum(
-        threading.Condition.wait.__code__ in stack[:2]  # blockbuster may wrap `acquire`
-        and any(code.co_filename == module.__file__ for code in stack)
-        for stack in stacks
-    )
 
 
 @contextmanager

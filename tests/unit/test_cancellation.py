@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -106,6 +109,17 @@ def test_the_repr_shows_the_state() -> None:
     token.cancel(CancelReason.DEADLINE)
 
     assert repr(token) == "<CancellationToken cancelled: deadline>"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copied_token_is_the_token(copied: Callable[[object], object]) -> None:
+    """A token inside a state that a framework copies is still cancelled. A token of its own would
+    never be."""
+    token = CancellationToken()
+
+    assert copied(token) is token
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(token)
 
 
 # raise_if_cancelled

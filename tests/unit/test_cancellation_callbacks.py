@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from sse_batching import CancellationToken, CancelReason, Registration
 from tests.support.threads import PATIENCE, eager_switching, running, together
@@ -196,6 +197,26 @@ def test_a_callback_that_raises_a_cancellation_is_logged_too(
     assert token.cancel() is True
     assert agent.heard == ["after"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_callback_for_a_closed_loop_is_no_error(
+    make_loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task of a registered `task.cancel` ran in a loop that is closed by now. There is nobody
+    to cancel, and nothing to report."""
+    token, loop = CancellationToken(), make_loop()
+    task = loop.create_task(asyncio.sleep(60))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    task._log_destroy_pending = False  # type: ignore[attr-defined] # dropped on purpose
+    loop.close()
+    token.register(task.cancel)
+    token.register(loop.call_soon_threadsafe, print)
+
+    assert token.cancel()
+
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

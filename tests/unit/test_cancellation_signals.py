@@ -7,12 +7,17 @@ test does that for every step in turn.
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Literal, Self, TypeAlias
 
-from sse_batching import CancellationToken, cancellation
+import pytest
+
+from sse_batching import CancellationToken, StreamCancelled, cancellation
 
 Step: TypeAlias = Literal["line", "opcode"]
 
@@ -115,3 +120,84 @@ def test_a_handler_that_cancels_during_a_wait_ends_it() -> None:
             woken = token.wait(0.01)
 
         assert woken or not interruption.happened
+
+
+METHODS: dict[str, Callable[[CancellationToken], object]] = {
+    "cancel": lambda token: token.cancel(message="outer"),
+    "wait": lambda token: token.wait(0.001),
+    "register": lambda token: token.register(int),
+    "unregister": lambda token: token.register(int).unregister(),
+    "raise_if_cancelled": CancellationToken.raise_if_cancelled,
+    "reason": lambda token: token.reason,
+    "repr": repr,
+}
+
+
+@pytest.mark.parametrize("inner", METHODS)
+@pytest.mark.parametrize("outer", METHODS)
+def test_a_handler_may_call_what_it_has_interrupted(outer: str, inner: str) -> None:
+    """Every method may be called in a handler that has interrupted any method at any step. A lock
+    that both take would block the thread endlessly."""
+    for token, interruption in every_interruption(lambda t: partial(METHODS[inner], t)):
+        with suppress(StreamCancelled), interruption:
+            METHODS[outer](token)
+        token.cancel()
+        assert token.wait(0)
+
+
+SIGNALS = """
+import random, signal, sys, time
+from sse_batching import CancellationToken
+
+rng = random.Random(int(sys.argv[1]))
+signal.signal(signal.SIGALRM, lambda *_: token.cancel())
+for n in range(500):
+    token = CancellationToken()
+    token.register(int)
+    timeout = rng.choice([1e-6, 1e-3, None])
+    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 120e-6))
+    while not token.cancelled:
+        token.wait(timeout)
+print("held")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_real_signal_never_deadlocks_with_a_wait(seed: int) -> None:
+    """The main thread waits for a token that a signal handler cancels, hundreds of times."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALS, str(seed)], capture_output=True, text=True, timeout=50
+    )
+
+    assert (ended.stdout, ended.stderr) == ("held\n", "")
+
+
+ASLEEP = """
+import asyncio, signal, sys, uvloop
+from sse_batching import CancellationToken
+
+token = CancellationToken()
+signal.signal(signal.SIGALRM, lambda *_: token.cancel())
+async def main():
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    await token.wait_async()
+    print("woken")
+if sys.argv[1] == "trio":
+    import trio
+    trio.run(main)
+else:
+    factory = uvloop.new_event_loop if sys.argv[1] == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_a_signal_handler_wakes_a_loop_that_is_asleep(backend: str) -> None:
+    """A task in `wait_async` goes on at once, although its event loop has nothing else to do."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ASLEEP, backend], capture_output=True, text=True, timeout=50
+    )
+
+    assert (ended.stdout, ended.stderr) == ("woken\n", "")

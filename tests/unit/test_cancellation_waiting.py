@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import anyio
 import pytest
+import uvloop
 
-from sse_batching import CancellationToken, cancellation
-from tests.support.threads import PATIENCE, eager_switching, running, together, until_blocked
+from sse_batching import CancellationToken
+from tests.support.threads import PATIENCE, eager_switching, running, together, until
 
 in_tasks = pytest.mark.anyio
 
@@ -32,10 +34,21 @@ def test_wait_returns_after_the_timeout() -> None:
     """A wait that times out returns False, and the token can still be cancelled."""
     token = CancellationToken()
 
-    assert token.wait(0.001) is False
-    assert token.wait(0) is False
+    for timeout in (0.001, 0, -1):
+        assert token.wait(timeout) is False
     assert token.cancel()
-    assert token.wait(0) is True
+    for timeout in (0, -1, float("inf")):
+        assert token.wait(timeout) is True
+
+
+def test_a_wait_that_is_over_leaves_nothing_behind() -> None:
+    """A token that lives long keeps nothing of a thread that polls it."""
+    token = CancellationToken()
+
+    for _ in range(3):
+        token.wait(0)
+
+    assert not token._waiting
 
 
 def test_cancel_wakes_every_thread_that_waits() -> None:
@@ -43,7 +56,7 @@ def test_cancel_wakes_every_thread_that_waits() -> None:
     token = CancellationToken()
 
     with running(*[token.wait] * 3, functools.partial(token.wait, PATIENCE)) as woken:
-        until_blocked(cancellation, threads=4)
+        until(lambda: len(token._waiting) == 4)
         token.cancel()
 
     assert [future.result() for future in woken] == [True] * 4
@@ -68,7 +81,7 @@ def test_threads_are_woken_before_the_callbacks_run() -> None:
 
     token.register(lambda: results.append(stopped.wait(PATIENCE)))
     with running(work):
-        until_blocked(cancellation, threads=1)
+        until(lambda: len(token._waiting) == 1)
         token.cancel()
 
     assert results == [True]
@@ -128,10 +141,10 @@ async def test_a_cancelled_wait_leaves_nothing_registered() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(token.wait_async)
             await anyio.wait_all_tasks_blocked()
-            assert len(token._callbacks) == 1
+            assert len(token._waiting) == 1
             scope.cancel()
 
-    assert not token._callbacks
+    assert not token._waiting
     assert token.cancel()
 
 
@@ -146,7 +159,7 @@ async def test_a_wait_that_ended_leaves_nothing_registered() -> None:
             await anyio.wait_all_tasks_blocked()
             token.cancel()
 
-    assert not token._callbacks
+    assert not token._waiting
 
 
 @in_tasks
@@ -191,35 +204,110 @@ async def test_a_cancelled_wait_leaves_other_tasks_waiting() -> None:
 # Several event loops.
 
 
+BACKENDS: dict[str, dict[str, Any]] = {
+    "asyncio": {},
+    "uvloop": {"backend_options": {"use_uvloop": True}},
+    "trio": {"backend": "trio"},
+}
+on_each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
 @contextmanager
-def waiting_in_thread(token: CancellationToken) -> Iterator[asyncio.AbstractEventLoop]:
-    """Yield an event loop in another thread, in which a task waits. The end joins the thread."""
-    loops: list[asyncio.AbstractEventLoop] = []
+def waiting_in_thread(
+    token: CancellationToken, backend: str, waiters: int = 1
+) -> Iterator[asyncio.AbstractEventLoop | None]:
+    """Yield an event loop in another thread, in which tasks wait. The end joins the thread.
+
+    None is yielded for a trio run.
+    """
+    loops: list[asyncio.AbstractEventLoop | None] = []
     parked = threading.Event()
 
     async def wait() -> None:
         with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(token.wait_async)
+                for _ in range(waiters):
+                    tasks.start_soon(token.wait_async)
                 await anyio.wait_all_tasks_blocked()
-                loops.append(asyncio.get_running_loop())
+                loops.append(None if backend == "trio" else asyncio.get_running_loop())
                 parked.set()
 
-    with running(lambda: anyio.run(wait)):
+    with running(lambda: anyio.run(wait, **BACKENDS[backend])):
         assert parked.wait(PATIENCE)
         yield loops[0]
 
 
 @in_tasks
 async def test_one_cancel_wakes_tasks_of_several_loops() -> None:
-    """Tasks in the event loops of several threads may wait for one token."""
+    """Tasks in the event loops of several threads, of any kind, may wait for one token."""
     token = CancellationToken()
 
-    with waiting_in_thread(token), waiting_in_thread(token), anyio.fail_after(PATIENCE):
+    with ExitStack() as others, anyio.fail_after(PATIENCE):
+        for backend in BACKENDS:
+            others.enter_context(waiting_in_thread(token, backend))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(token.wait_async)
             await anyio.wait_all_tasks_blocked()
             token.cancel()
+
+
+@on_each_backend
+def test_waiting_tasks_cost_no_threads(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cancel` wakes hundreds of tasks of another event loop without a thread for each."""
+    token, started = CancellationToken(), list[threading.Thread]()
+
+    with waiting_in_thread(token, backend, waiters=500):
+        monkeypatch.setattr(threading.Thread, "start", started.append)
+        token.cancel()
+
+    assert started == []
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["stopped", "closed"])
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_has_stopped_is_no_error(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+    closed: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`cancel` leaves no thread and logs nothing where the loop of a waiting task runs no more. If
+    the loop runs again, the task goes on."""
+    token, loop = CancellationToken(), make_loop()
+    task = loop.create_task(token.wait_async())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    threads = threading.enumerate()
+    if closed:
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # dropped on purpose
+        loop.close()
+
+    assert token.cancel()
+
+    assert threading.enumerate() == threads
+    assert not caplog.records
+    if not closed:
+        loop.run_until_complete(asyncio.wait_for(task, PATIENCE))
+        loop.close()
+    assert task.done() is not closed
+    assert closed or not token._waiting
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_may_go_on_in_another_thread(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A task that began to wait in one thread is woken in the thread where its loop now runs."""
+    token, loop = CancellationToken(), make_loop()
+    task = loop.create_task(token.wait_async())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+    with running(lambda: loop.run_until_complete(asyncio.wait_for(task, PATIENCE))):
+        until(loop.is_running)
+        token.cancel()
+
+    assert task.done()
+    loop.close()
 
 
 def test_cancel_does_not_wait_for_the_loop_of_a_task_that_waits() -> None:
@@ -232,7 +320,8 @@ def test_cancel_does_not_wait_for_the_loop_of_a_task_that_waits() -> None:
         blocked.set()
         released_first.append(release.wait(1))
 
-    with waiting_in_thread(token) as loop:
+    with waiting_in_thread(token, "asyncio") as loop:
+        assert isinstance(loop, asyncio.AbstractEventLoop)
         loop.call_soon_threadsafe(block)
         assert blocked.wait(PATIENCE)
         token.cancel()
@@ -253,4 +342,4 @@ def test_cancel_does_not_fail_when_the_loop_of_a_wait_has_ended() -> None:
     anyio.run(leave_a_task_waiting)
 
     assert token.cancel()
-    assert not token._callbacks
+    assert not token._waiting

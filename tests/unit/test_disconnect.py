@@ -98,7 +98,7 @@ class Request:
         )
         self.token = CancellationToken()
         if asks:
-            self.disconnect.set_token(self.token)
+            self.disconnect.set_token(self.token, grace=True)
 
     def end(self, cause: Cause = CLIENT_LEFT, *, must_stop: bool = True) -> None:
         """End the request early."""
@@ -141,7 +141,7 @@ async def test_a_token_that_is_asked_for_after_the_cause_is_cancelled_now() -> N
     request = Request()
     request.end()
 
-    request.disconnect.set_token(request.token)
+    request.disconnect.set_token(request.token, grace=True)
 
     assert request.token.reason is CancelReason.CLIENT_DISCONNECTED
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 
 import anyio
 import pytest
+import uvloop
 
 from sse_batching._loop import Loop, current_loop
 from tests.conftest import EVERY_LOOP, REAL_TIME, VIRTUAL_ASYNCIO, VIRTUAL_TIME, loops
@@ -102,6 +104,41 @@ def test_run_in_loop_does_nothing_once_the_loop_has_ended() -> None:
     there[0].run_in_loop(lambda: calls.append("called"))
 
     assert calls == []
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_event_loop_may_run_in_one_thread_and_then_in_another(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """`in_loop` is true where the event loop runs now, and not where it ran first: for a warm-up
+    request, or in a thread whose id is used again."""
+    loop = make_loop()
+
+    async def here() -> Loop:
+        assert current_loop().in_loop()
+        return current_loop()
+
+    first = loop.run_until_complete(here())
+    assert not first.in_loop()
+    with running(lambda: loop.run_until_complete(here())) as there:
+        pass
+    assert there[0].result() is first
+    loop.close()
+
+
+def test_a_thread_id_that_is_used_again_is_another_thread() -> None:
+    """A loop that has ended does not take a later loop of the same thread for itself."""
+
+    async def here() -> Loop:
+        return current_loop()
+
+    async def ask(earlier: Loop) -> bool:
+        return earlier.in_loop()
+
+    for backend in ("asyncio", "trio"):
+        earlier = anyio.run(here, backend=backend)
+        assert not earlier.in_loop()
+        assert not anyio.run(ask, earlier, backend=backend)
 
 
 # Timers.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Awaitable
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from sse_batching import CancelReason
 from sse_batching._cause import CLIENT_LEFT
 from sse_batching._loop import current_loop
-from sse_batching._request import RequestContext
+from sse_batching._request import CLOSING, ENDED, RequestContext
 from sse_batching._states import State
 from sse_batching._types import Message
 from tests.conftest import EVERY_LOOP, VIRTUAL_TIME, loops
@@ -53,7 +55,7 @@ class Server:
             await self.request.send(message)
         if self.request.exchange is not None:
             await self.request.finish(None)
-        self.request.ended = True
+        self.request.stage = ENDED
 
 
 # Requests that do not stream.
@@ -157,7 +159,7 @@ async def test_an_exchange_that_is_made_late_has_the_state_of_the_request(
     for message in messages:
         await server.request.send(message)
 
-    assert not server.request.token.cancelled
+    assert not server.request.token(grace=True).cancelled
 
     assert server.request.exchange is not None
     assert server.request.exchange.state is state
@@ -169,22 +171,55 @@ async def test_a_token_of_a_request_that_has_ended_early_is_cancelled() -> None:
     server = Server()
     server.request.make_exchange().close(CLIENT_LEFT)
 
-    assert server.request.token.reason is CancelReason.CLIENT_DISCONNECTED
+    assert server.request.token(grace=True).reason is CancelReason.CLIENT_DISCONNECTED
     await server.finish()
 
 
 @pytest.mark.parametrize("early", [False, True])
-async def test_a_token_that_is_asked_for_after_the_end_is_a_new_one(early: bool) -> None:
-    """The token of the request is not kept alive. The new one is cancelled if the request ended
-    early."""
+async def test_the_token_of_a_request_that_has_ended_is_not_found(early: bool) -> None:
+    """A worker that keeps the context of a request finds no token of that request later. A token
+    that somebody holds stays as it is."""
     server = Server()
-    before = server.request.token
+    before = server.request.token(grace=True)
     if early:
         server.request.make_exchange().close(CLIENT_LEFT)
     await server.finish()
 
-    assert server.request.token is not before
-    assert server.request.token.cancelled is early
+    with pytest.raises(LookupError, match="has ended"):
+        server.request.token(grace=False)
+    assert before.cancelled is early
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_token_that_is_asked_for_while_the_request_closes_starts_nothing(
+    early: bool,
+) -> None:
+    """Code that runs between the app's end and the middleware's gets a token, which is cancelled if
+    the request ended early."""
+    server = Server()
+    if early:
+        server.request.make_exchange().close(CLIENT_LEFT)
+    server.request.stage = CLOSING
+    before = server.request.exchange
+
+    token = server.request.token(grace=True)
+
+    assert token.cancelled is early
+    assert server.request.exchange is before
+    await server.finish()
+
+
+async def test_a_copied_scope_keeps_the_request() -> None:
+    """A middleware inside may copy the scope, also deeply, and the request is still found in it."""
+    server = Server()
+    request = server.request
+    request.token(grace=True)
+    scope: dict[str, object] = {"type": "http", "key": request}
+
+    for copied in (copy.copy(scope), copy.deepcopy(scope), dict(scope)):
+        assert copied["key"] is request
+    assert "RequestContext" in json.dumps(scope, default=repr)
+    await server.finish()
 
 
 # Threads.
@@ -195,16 +230,16 @@ async def test_a_thread_that_asks_for_the_token_makes_nothing_itself() -> None:
     """The exchange belongs to the event loop, and is made there."""
     server = Server()
 
-    with running(lambda: server.request.token) as tokens:
+    with running(lambda: server.request.token(grace=True)) as tokens:
         pass
     assert server.request.exchange is None
     await anyio.wait_all_tasks_blocked()
 
-    assert tokens[0].result() is server.request.token
+    assert tokens[0].result() is server.request.token(grace=True)
     exchange = server.request.exchange
     assert exchange is not None
     exchange.close(CLIENT_LEFT)
-    assert server.request.token.cancelled
+    assert server.request.token(grace=True).cancelled
     await server.finish()
 
 
@@ -215,7 +250,7 @@ async def test_all_threads_get_one_token_and_one_id() -> None:
         server = Server()
 
         def ask(server: Server = server) -> object:
-            return server.request.token, server.request.id
+            return server.request.token(grace=True), server.request.id
 
         with eager_switching(), running(lambda: together([ask] * 8)) as results:
             pass
@@ -227,19 +262,25 @@ async def test_all_threads_get_one_token_and_one_id() -> None:
 @on_real_time
 @pytest.mark.parametrize("asks", ["just-before", "after"])
 async def test_a_thread_that_outlives_the_request_makes_no_exchange(asks: str) -> None:
-    """The thread gets a token that nobody cancels."""
+    """A thread that asks just before the end gets a token that nobody cancels, later none."""
     server = Server()
     if asks == "after":
         await server.finish(PLAIN, last())
 
-    with running(lambda: server.request.token):
+    def ask() -> bool | None:
+        try:
+            return server.request.token(grace=True).cancelled
+        except LookupError:
+            return None
+
+    with running(ask) as cancelled:
         pass
     if asks == "just-before":
         await server.finish()
     await anyio.wait_all_tasks_blocked()
 
     assert server.request.exchange is None
-    assert not server.request.token.cancelled
+    assert cancelled[0].result() is (None if asks == "after" else False)
 
 
 @on_real_time

@@ -20,6 +20,7 @@ MEANING: Final[dict[tuple[State, State], str]] = {
     (State.ABANDONED, State.PASSING): "an app that did not stop starts a plain response",
     (State.ABANDONED, State.CLOSED): "an app that did not stop starts a batched response",
     (State.PASSING, State.COMPLETED): "the app sends the last message of a plain response",
+    (State.PASSING, State.STREAMING): "an inner middleware batches what the outer one lets pass",
     (State.STREAMING, State.FINISHING): "the app sends the last message of a stream",
     (State.STREAMING, State.PASSING): "the app returns in the middle of a stream",
     (State.STREAMING, State.CLOSED): "the client is lost in the middle of a stream",
