@@ -20,7 +20,7 @@ def main() -> None:
         record, steps = Runner(eager=case.scenario.loop == "eager").run(case)
     print(f"{case}: {steps} steps")
     for field in dataclasses.fields(record):
-        print(f"  {field.name}: {getattr(record, field.name)}")
+        print(f"  {field.name}: {getattr(record, field.name)!r:.300}")
     for fault in faults(case, record):
         print("FAULT", fault)
 

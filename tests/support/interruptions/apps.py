@@ -7,14 +7,16 @@ left.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from typing import Any, Final, Protocol
 
 import anyio
 from starlette.types import Message
 
+from sse_batching import CancellationToken
 from tests.support.apps import chunk, last, start
 
+from .case import Asking
 from .record import Record, Sent
 from .server import Backend
 
@@ -40,6 +42,11 @@ class AppBackend(Backend, Protocol):
 
     def limit(self, seconds: float) -> AbstractAsyncContextManager[Any]:
         """Return a time limit for the app's own use. It raises nothing."""
+
+    def registered(
+        self, asking: Asking, token: CancellationToken
+    ) -> AbstractContextManager[None]:
+        """Register with the token what `Asking` says, for the app that runs inside."""
 
 
 class Call:
@@ -224,10 +231,8 @@ async def leaves_tasks(call: Call) -> None:
     """Leave two tasks behind that send."""
 
     async def more(body: bytes) -> None:
-        try:
+        with suppress(Exception):  # nobody is left to raise it to
             await call.send(chunk(body))
-        except Exception:  # noqa: BLE001, S110 - nobody is left to raise it to
-            pass
 
     await call.begin()
     call.backend.detach(lambda: more(b"K" * 70_000))

@@ -7,10 +7,12 @@ import heapq
 import selectors
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from .case import Case
+from sse_batching import CancellationToken
+
+from .case import Asking, Case
 from .record import Record
 from .running import AFTERWARDS, LEAVES, Request, warnings_in_the_log
 
@@ -119,6 +121,17 @@ class Backend:
             pass
 
 
+    @contextmanager
+    def registered(self, asking: Asking, token: CancellationToken) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        if asking == "task":
+            token.register(task.cancel)
+        elif asking == "soon":
+            token.register(self._loop.call_soon_threadsafe, task.cancel)
+        yield
+
+
 class Runner:
     """Runs cases in one event loop, which is made anew after a deadlock."""
 
@@ -148,7 +161,6 @@ class _Running:
         self._loop = loop
         self._backend = Backend(loop)
         self._request = Request(case, self._backend)
-        self._case = case
         self._limit: asyncio.Timeout | None = None
         self.record = self._request.record
 
@@ -188,7 +200,6 @@ class _Running:
         record, request = self.record, self._request
         task = asyncio.current_task()
         assert task is not None
-        request.register = self._register
         try:
             async with asyncio.timeout(None) as limit:
                 self._limit = limit
@@ -215,22 +226,12 @@ class _Running:
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._loop.time())
 
-    def _register(self, token: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if self._case.scenario.asking == "task":
-            token.register(task.cancel)
-        elif self._case.scenario.asking == "soon":
-            token.register(self._loop.call_soon_threadsafe, task.cancel)
-
     def _left(self) -> list[str]:
         tasks = asyncio.all_tasks() - self._others - self._backend.own_tasks
         timers = set(self._loop.timers()) - self._timers
         names = [str(getattr(task.get_coro(), "__qualname__", task)) for task in tasks]
         for timer in timers:
-            callback: Any = getattr(timer, "_callback")
-            if getattr(callback, "__module__", None) == "sse_batching._loop._timers" or str(
-                getattr(callback, "__module__", "")
-            ).startswith("anyio"):
+            callback = timer._callback  # type: ignore[attr-defined]
+            if str(getattr(callback, "__module__", "")).startswith(("sse_batching", "anyio")):
                 names.append(f"timer of {callback.__qualname__}")
         return names

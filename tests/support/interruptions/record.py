@@ -9,7 +9,7 @@ from sse_batching import CancellationToken, StreamReport
 from .case import EventName
 
 
-@dataclass
+@dataclass(repr=False)
 class Sent:
     """One call of the app's `send`."""
 
@@ -18,6 +18,9 @@ class Sent:
     first_step: int
     last_step: int | None = None
     error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.body[:4]!r}({self.first_step}-{self.last_step} {self.error or ''!r})"
 
     @property
     def returned(self) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_token
 
@@ -43,7 +43,6 @@ class Request:
         )
         self.cancel: Callable[[], object] = lambda: None
         self.expire: Callable[[], object] = lambda: None
-        self.register: Callable[[Any], None] = lambda token: None
 
     def at_step(self, step: int) -> None:
         """Let happen what happens before this step."""
@@ -84,11 +83,13 @@ class Request:
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = self.record
         record.app_started = True
+        registered: AbstractContextManager[None] = nullcontext()
         try:
             if self._scenario.asking != "no":
-                record.token = current_token()
-                self.register(record.token)
-            await APPS[self._scenario.app](Call(self._backend, record, receive, send))
+                token = record.token = current_token()
+                registered = self._backend.registered(self._scenario.asking, token)
+            with registered:
+                await APPS[self._scenario.app](Call(self._backend, record, receive, send))
         except BaseException as error:
             record.app_error = error
             raise

@@ -6,13 +6,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from .case import Case, Scenario
 from .record import Record
 from .verdict import faults
 
-PER_KIND = 3
+PER_KIND: Final = 5
 
 
 class RunsCases(Protocol):
@@ -26,22 +26,23 @@ class Findings:
 
     cases: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    """How often each kind was found. A kind is what comes before the colon or semicolon."""
-    lines: dict[str, list[str]] = field(default_factory=dict)
-    """A few reproducers of each kind."""
+    """How often each kind was found. A kind is what comes before the colon."""
+    lines: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
+    """A few reproducers of each kind, of different apps."""
 
     def add(self, case: Case, found: list[str]) -> None:
         self.cases += 1
         for fault in found:
-            kind = fault.split(":")[0].split(";")[0]
+            kind = fault.partition(":")[0]
             self.kinds[kind] += 1
-            lines = self.lines.setdefault(kind, [])
+            lines = self.lines.setdefault(kind, {})
+            scenario = case.scenario
             if len(lines) < PER_KIND:
-                lines.append(f"{case}  ->  {fault}")
+                lines.setdefault((scenario.app, scenario.asking), f"{case}  ->  {fault:.200}")
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{number} x {kind}\n" + "\n".join(f"    {line}" for line in self.lines[kind])
+            f"{number} x {kind}\n" + "\n".join(f"    {line}" for line in self.lines[kind].values())
             for kind, number in self.kinds.most_common()
         )
 
