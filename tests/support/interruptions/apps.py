@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 import anyio
@@ -43,9 +44,7 @@ class AppBackend(Backend, Protocol):
     def limit(self, seconds: float) -> AbstractAsyncContextManager[Any]:
         """Return a time limit for the app's own use. It raises nothing."""
 
-    def registered(
-        self, asking: Asking, token: CancellationToken
-    ) -> AbstractContextManager[None]:
+    def registered(self, asking: Asking, token: CancellationToken) -> AbstractContextManager[None]:
         """Register with the token what `Asking` says, for the app that runs inside."""
 
 
@@ -228,17 +227,16 @@ async def limits_itself(call: Call) -> None:
 
 
 async def leaves_tasks(call: Call) -> None:
-    """Leave two tasks behind that send."""
+    """Leave tasks behind that send, more than the middleware buffers."""
 
     async def more(body: bytes) -> None:
         with suppress(Exception):  # nobody is left to raise it to
             await call.send(chunk(body))
 
     await call.begin()
-    call.backend.detach(lambda: more(b"K" * 70_000))
-    call.backend.detach(lambda: more(b"L" * 70_000))
-    call.backend.detach(lambda: more(b"M"))
-    await call.go_on()
+    for body in (b"K" * 70_000, b"L" * 70_000, b"M"):
+        call.backend.detach(partial(more, body))
+    await anyio.sleep(PAUSE)
     raise OwnError("before its tasks")
 
 

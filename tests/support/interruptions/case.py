@@ -7,13 +7,14 @@ from typing import Final, Literal, TypeAlias, get_args
 
 LoopName = Literal["asyncio", "eager", "trio"]
 
-Sending = Literal["quick", "yields", "slow", "stalls", "shields", "stubborn"]
+Sending = Literal["quick", "yields", "slow", "stalls", "rolls_back", "shields", "stubborn"]
 """What the server's `send` does with a chunk.
 
 - `quick`: it returns without suspending.
 - `yields`: it suspends for three loop iterations.
 - `slow`: it takes 0.3 seconds.
 - `stalls`: the second chunk is never taken.
+- `rolls_back`: it takes 0.3 seconds, and has to clean up when it is cancelled.
 - `shields`: it takes 0.3 seconds, and cannot be cancelled.
 - `stubborn`: it takes 3 seconds, and cannot be cancelled: longer than the middleware waits.
 """
@@ -39,10 +40,14 @@ EventName = Literal["cancel", "timeout", "leave", "oserror", "runtimeerror", "st
 - `stop`: somebody calls `token.cancel()`.
 """
 
-OUTSIDE: Final = frozenset({"cancel", "timeout"})
+OUTSIDE: Final[tuple[EventName, ...]] = ("cancel", "timeout")
 """The events that are cancellations from outside."""
 
 EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
+SENDINGS: Final[tuple[Sending, ...]] = get_args(Sending)
+ASKINGS: Final[tuple[Asking, ...]] = get_args(Asking)
+CLOSINGS: Final[tuple[Closing, ...]] = get_args(Closing)
+GRACES: Final = (5, 0, 0.001)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,6 @@ class Backend:
         except TimeoutError:
             pass
 
-
     @contextmanager
     def registered(self, asking: Asking, token: CancellationToken) -> Iterator[None]:
         task = asyncio.current_task()
@@ -128,14 +127,19 @@ class Backend:
         if asking == "task":
             token.register(task.cancel)
         elif asking == "soon":
-            token.register(self._loop.call_soon_threadsafe, task.cancel)
+            call_soon: Any = self._loop.call_soon_threadsafe
+            token.register(call_soon, task.cancel)
         yield
 
 
 class Runner:
-    """Runs cases in one event loop, which is made anew after a deadlock."""
+    """Runs cases in one event loop, which is made anew after a deadlock.
 
-    def __init__(self, *, eager: bool = False) -> None:
+    `eager`: with eager tasks. `bare`: without the middleware.
+    """
+
+    def __init__(self, *, eager: bool = False, bare: bool = False) -> None:
+        self._bare = bare
         self._eager = eager and sys.version_info >= (3, 12)
         self._loop = SteppingLoop(eager=self._eager)
 
@@ -144,7 +148,7 @@ class Runner:
 
     def run(self, case: Case) -> tuple[Record, int]:
         """Return what happened, and the number of steps until the middleware had returned."""
-        running = _Running(case, self._loop)
+        running = _Running(case, self._loop, bare=self._bare)
         with warnings_in_the_log(running.record.complaints):
             try:
                 self._loop.run_until_complete(running.run())
@@ -157,10 +161,10 @@ class Runner:
 
 
 class _Running:
-    def __init__(self, case: Case, loop: SteppingLoop) -> None:
+    def __init__(self, case: Case, loop: SteppingLoop, *, bare: bool) -> None:
         self._loop = loop
         self._backend = Backend(loop)
-        self._request = Request(case, self._backend)
+        self._request = Request(case, self._backend, bare=bare)
         self._limit: asyncio.Timeout | None = None
         self.record = self._request.record
 

@@ -79,5 +79,6 @@ class Record:
     """What the exception handler of the loop was told, and warnings and errors in the log."""
     hangs: str | None = None
 
-    def count(self, *names: EventName) -> int:
+    def count(self, *names: str) -> int:
+        """Return how many of these events there were."""
         return sum(1 for name, _ in self.happened if name in names)

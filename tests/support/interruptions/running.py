@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -28,19 +28,21 @@ SEND_TIMEOUT: Final = 2.0
 class Request:
     """One request: the app, the middleware, the server, and what interrupts them."""
 
-    def __init__(self, case: Case, backend: AppBackend) -> None:
+    def __init__(self, case: Case, backend: AppBackend, *, bare: bool = False) -> None:
+        """`bare`: without the middleware."""
         self.record = Record()
         self.server = Server(case.scenario.sending, self.record, backend)
         self._scenario = case.scenario
         self._backend = backend
         self._events = case.events
         self._next = 0
-        self.app = SSEBatchingMiddleware(
+        middleware = SSEBatchingMiddleware(
             self._app,
             grace_period=case.scenario.grace,
             send_timeout=SEND_TIMEOUT,
             on_close=self._on_close if case.scenario.closing == "sync" else self._on_close_async,
         )
+        self._served = self._app if bare else middleware
         self.cancel: Callable[[], object] = lambda: None
         self.expire: Callable[[], object] = lambda: None
 
@@ -76,9 +78,15 @@ class Request:
 
     async def run(self) -> None:
         """Run the middleware."""
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "headers": [],
+            "query_string": b"",
+        }
         scope["asgi"] = {"version": "3.0", "spec_version": "2.3"}
-        await self.app(scope, self.server.receive, self.server.send)
+        await self._served(scope, self.server.receive, self.server.send)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = self.record
@@ -124,9 +132,11 @@ def warnings_in_the_log(found: list[str]) -> Iterator[None]:
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.WARNING)
+        logger.propagate = False
     try:
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)
+            logger.propagate = True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final, Protocol
 
-from .case import Case, Scenario
+from .case import ASKINGS, CLOSINGS, GRACES, SENDINGS, Case, LoopName, Scenario
 from .record import Record
 from .verdict import faults
 
@@ -71,25 +72,39 @@ def pairs(cases: list[tuple[Case, int]]) -> Iterator[Case]:
                 yield Case(case.scenario, (*case.events, (name, step)))
 
 
-def sample_of_pairs(
-    cases: list[tuple[Case, int]], share: float, random_: random.Random
-) -> Iterator[Case]:
-    """Yield so large a share of the pairs."""
-    return (case for case in pairs(cases) if random_.random() < share)
+def every_scenario(loop: LoopName, app: str) -> Iterator[Scenario]:
+    """Yield this app with each way to send and each way to ask, and with the rest in turns."""
+    for number, (asking, sending) in enumerate(product(ASKINGS, SENDINGS)):
+        grace = GRACES[(number + number // len(SENDINGS)) % len(GRACES)]
+        closing = CLOSINGS[number // len(GRACES) % len(CLOSINGS)]
+        yield Scenario(loop, app, sending, asking, grace, closing)
+
+
+def some_scenarios(loop: LoopName, app: str) -> Iterator[Scenario]:
+    """Yield this app with each way to ask, and with the rest chosen at random."""
+    chosen = random.Random(app)
+    for asking in ASKINGS:
+        yield Scenario(
+            loop,
+            app,
+            chosen.choice(SENDINGS),
+            asking,
+            chosen.choice(GRACES),
+            chosen.choice(CLOSINGS),
+        )
 
 
 def search(
-    runner: RunsCases,
-    scenarios: list[Scenario],
-    share: float,
-    on_progress: Callable[[Findings], None] = lambda findings: None,
+    runner: RunsCases, scenarios: Iterable[Scenario], *, pairs_of_each: int, share: float = 0
 ) -> Findings:
-    """Try all single interruptions of these scenarios, and a share of the pairs."""
+    """Try every single interruption of these scenarios, and some pairs of each.
+
+    `pairs_of_each`: how many pairs. `share`: that share of all pairs, if it is more.
+    """
     findings = Findings()
-    random_ = random.Random(0)
     for scenario in scenarios:
-        found = singles(runner, scenario, findings)
-        for case in sample_of_pairs(found, share, random_):
+        found = list(pairs(singles(runner, scenario, findings)))
+        number = max(min(pairs_of_each, len(found)), int(share * len(found)))
+        for case in random.Random(str(scenario)).sample(found, number):
             findings.add(case, faults(case, runner.run(case)[0]))
-        on_progress(findings)
     return findings

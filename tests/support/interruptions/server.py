@@ -91,11 +91,26 @@ class Server:
         elif sending == "slow":
             with anyio.move_on_after(SLOW):
                 await self._failed.wait()
+        elif sending == "rolls_back":
+            try:
+                await anyio.sleep(SLOW)
+            except anyio.get_cancelled_exc_class():
+                await self._roll_back()
+                raise
         elif sending == "stalls" and self._chunks == 2:
             await self._failed.wait()
         elif sending in {"shields", "stubborn"}:
             seconds = SLOW if sending == "shields" else STUBBORN
             await self._backend.sleep_uncancelled(seconds, self._ignored)
+
+    async def _roll_back(self) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                for _ in range(3):
+                    await self._backend.iteration()
+        except anyio.get_cancelled_exc_class():
+            self._record.complaints.append("a write was cancelled twice")
+            raise
 
     def _ignored(self) -> None:
         self._record.aborted += 1

@@ -41,8 +41,14 @@ def _faults(case: Case, record: Record) -> Iterator[str]:
     yield from _leftovers(case, record)
     yield from _reports(case, record)
     yield from _delivery(case, record)
-    yield from _exceptions(case, record)
-    yield from _balance(case, record)
+    yield from faults_of_cancellation(case, record)
+
+
+def faults_of_cancellation(case: Case, record: Record) -> Iterator[str]:
+    """Yield what is wrong with what came out. Nothing is, of an app without the middleware."""
+    if record.app_started:
+        yield from _exceptions(case, record)
+        yield from _balance(case, record)
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
