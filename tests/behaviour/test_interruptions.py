@@ -66,9 +66,9 @@ def test_a_request_interrupted_twice_ends_as_it_should(loop: LoopName, app: str)
     """The same with every server and every way to ask for the token, and with more pairs."""
     scenarios = list(every_scenario(loop, app))
     if loop == "trio":
-        scenarios = scenarios[::3]
+        scenarios = scenarios[::4]
     with closing(make_runner(loop)) as runner:
-        findings = search(runner, scenarios, pairs_of_each=60, share=SHARE)
+        findings = search(runner, scenarios, pairs_of_each=50, share=SHARE)
     assert not findings.kinds, f"\n{findings}"
 
 

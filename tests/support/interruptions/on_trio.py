@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import trio
 import trio.testing
@@ -19,6 +19,10 @@ from .running import AFTERWARDS, LEAVES, Request, warnings_in_the_log
 
 _run: Any = sys.modules["trio._core._run"]
 """trio has no public way to run tasks in a fixed order, nor a cheap one to see that none runs."""
+
+
+PATIENCE: Final = 10_000.0
+"""Virtual seconds after which a case hangs: with no deadline at all, trio would wait in real time."""
 
 
 class Backend:
@@ -124,10 +128,13 @@ class _Running:
 
     async def run(self) -> None:
         self._before = set(_system_tasks())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._leave_in_time)
-            await self._serve()
-            nursery.cancel_scope.cancel()
+        with trio.move_on_after(PATIENCE) as patience:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._leave_in_time)
+                await self._serve()
+                nursery.cancel_scope.cancel()
+        if patience.cancelled_caught:
+            self.record.hangs = "deadlock"
         self.record.left_later = self._left()
 
     async def _leave_in_time(self) -> None:

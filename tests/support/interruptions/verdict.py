@@ -65,11 +65,15 @@ def is_cancellation(error: BaseException | None) -> bool:
     return error is not None and all(isinstance(part, CANCELLATIONS) for part in leaves(error))
 
 
-def is_news(error: BaseException | None) -> bool:
-    """Return True if the app raised something of its own, alone or in a group."""
-    return error is not None and not all(
-        isinstance(part, (*CANCELLATIONS, ClientDisconnected)) for part in leaves(error)
-    )
+def news(error: BaseException | None) -> list[BaseException]:
+    """Return what the app raised of its own, alone or in a group.
+
+    A scope of trio takes its own cancellations out of a group, and so makes another group.
+    """
+    if error is None:
+        return []
+    known = (*CANCELLATIONS, ClientDisconnected)
+    return [part for part in leaves(error) if not isinstance(part, known)]
 
 
 def _uncancellable(case: Case) -> bool:
@@ -117,7 +121,7 @@ def _report(case: Case, record: Record, report: StreamReport) -> Iterator[str]:
         yield "reported as completed, and was not"
     if report.reason is CancelReason.SERVER_SHUTDOWN and not record.count(*OUTSIDE):
         yield "reported as cancelled by the server, and was not"
-    if is_news(record.app_error) and report.error is None:
+    if news(record.app_error) and report.error is None:
         yield f"report without the app's own error: {record.app_error!r}"
 
 
@@ -175,8 +179,8 @@ def _exceptions(case: Case, record: Record) -> Iterator[str]:
         yield f"outside cancellation lost after the app's end: came out {error!r}"
     elif late and is_cancellation(error):
         pass
-    elif is_news(app_error):
-        if error is not app_error:
+    elif own := news(app_error):
+        if list(map(id, own)) != list(map(id, news(error))):
             yield f"app's own exception lost: {app_error!r}; came out {error!r}"
     elif outside and not is_cancellation(error) and not _may_be_lost(case, record):
         yield f"outside cancellation lost: {app_error!r} came out as {error!r}"
