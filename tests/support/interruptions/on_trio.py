@@ -22,7 +22,7 @@ _run: Any = sys.modules["trio._core._run"]
 
 
 PATIENCE: Final = 10_000.0
-"""Virtual seconds after which a case hangs: with no deadline at all, trio would wait in real time."""
+"""Virtual seconds after which a case hangs. With no deadline, trio would wait in real time."""
 
 
 class Backend:

@@ -88,7 +88,7 @@ def _leftovers(case: Case, record: Record) -> Iterator[str]:
     if left:
         yield f"left behind: {left}"
     if record.left_later:
-        yield f"left for ever: {record.left_later}"
+        yield f"never stopped: {record.left_later}"
     if record.cancelled_later:
         yield "cancelled after the end"
     for complaint in record.complaints:
