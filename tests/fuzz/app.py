@@ -294,7 +294,7 @@ class AppSide:
         except BaseException as error:
             sent.error = error
             self.shared.note(seen.number, f"send {number} raises {error!r}")
-            if not isinstance(error, ALLOWED) and not isinstance(error, self._cancelled):
+            if not isinstance(error, (*ALLOWED, GeneratorExit, self._cancelled)):
                 seen.strange.append(f"send raises {type(error).__name__}: {error}")
             raise
         sent.returned, sent.return_order = self.world.now(), self.shared.tick()

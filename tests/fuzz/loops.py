@@ -231,6 +231,7 @@ class TrioWorld(trio.abc.Instrument):
     def __init__(self, seed: int, *, shuffled: bool) -> None:
         self.problems: list[str] = []
         self.turns = 0
+        self._clock = trio.testing.MockClock(autojump_threshold=0)
         self._seed = seed
         self._shuffled = shuffled
 
@@ -240,7 +241,7 @@ class TrioWorld(trio.abc.Instrument):
             self.nursery.cancel_scope.cancel()
 
     def now(self) -> float:
-        return trio.current_time()
+        return self._clock.current_time()  # in any thread
 
     def current(self) -> object:
         return trio.lowlevel.current_task()
@@ -267,8 +268,7 @@ class TrioWorld(trio.abc.Instrument):
         core._ALLOW_DETERMINISTIC_SCHEDULING = True
         core._r.seed(self._seed if self._shuffled else 0)
         try:
-            clock = trio.testing.MockClock(autojump_threshold=0)
-            trio.run(self._main, main, clock=clock, instruments=[self])
+            trio.run(self._main, main, clock=self._clock, instruments=[self])
         finally:
             core._ALLOW_DETERMINISTIC_SCHEDULING = before
 

@@ -27,7 +27,7 @@ def faults(plan: Plan, seen: Seen) -> Iterator[str]:
     yield from _token(plan, seen)
     yield from _reports(plan, seen)
     yield from _request_body(seen)
-    if seen.generator == "open":
+    if seen.generator_left_open and is_batched(seen):
         yield "generator: it is still open when the run is over"
 
 
@@ -155,14 +155,17 @@ def _reports(plan: Plan, seen: Seen) -> Iterator[str]:
 
 def _numbers(plan: Plan, seen: Seen, report: StreamReport) -> Iterator[str]:
     """The numbers of a report add up, and agree with what the server took."""
-    bodies = [
-        taken.message["body"]
+    writes = [
+        taken
         for taken in seen.taken
         if taken.result == "taken"
         and taken.message["type"] == "http.response.body"
         and not (taken.by_app and taken.order > _app_end(seen))
         and not (seen.ended_order and taken.order > seen.ended_order)
     ]
+    bodies = [taken.message["body"] for taken in writes]
+    if report.reason and len(bodies) == report.writes + 1 and writes[-1].end_order > writes[-1].order + 1:
+        bodies.pop()  # it was in flight when the stream was closed, and counts as lost
     comments = sum(len(body) for body in bodies if body == COMMENT)
     lenient = any(taken.cancellations for taken in seen.taken) or (
         seen.request.server.cancelled in ("waits_on", "returns")

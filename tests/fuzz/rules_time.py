@@ -11,6 +11,9 @@ from tests.fuzz.seen import Seen, Taken
 from tests.fuzz.server import HANGS
 
 EPSILON = 1e-6
+LAST_WRITE = 1.0
+"""Seconds that the last write may still take after the client has left."""
+
 CLEANUPS = 4.0
 """Seconds that the middleware may use to end by itself: its last write, and its two tasks."""
 
@@ -27,7 +30,8 @@ def faults(plan: Plan, seen: Seen) -> Iterator[str]:
 def _length(plan: Plan, seen: Seen) -> Iterator[str]:
     """A request lasts no longer than all that its app and its server wait for, and its limits."""
     if seen.ended is None:
-        yield "hang: the middleware has not returned"
+        if seen.app_began:
+            yield "hang: the middleware has not returned"
         return
     app, server = seen.request.app, seen.request.server
     waits = sum(_waits(producer) for producer in app.producers)
@@ -67,6 +71,8 @@ def _told(plan: Plan, seen: Seen) -> Iterator[str]:
         return
     if seen.request.app.listener and is_batched(seen):
         grace = plan.settings.grace_period if seen.asked is not None else 0.0
+        if any(not sent.message.get("more_body", True) for sent in seen.sent):
+            grace += LAST_WRITE
         if got > max(said, seen.waited_since) + grace + EPSILON and not seen.request.server.arrivals:
             yield f"told: of the disconnect {got - said} s late"
 

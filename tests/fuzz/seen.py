@@ -57,6 +57,7 @@ class Taken:
     by_app: bool
     """True if a task of the app's made the call itself."""
     ended: float | None = None
+    end_order: int = 0
     result: str = "open"
     """`open`, `taken`, `failed`, `cancelled` or `closed`."""
     error: BaseException | None = None
@@ -93,6 +94,7 @@ class Seen:
     cancels_registered: bool = False
     generator: str = ""
     """`open` or `closed`, if the app has a generator."""
+    generator_left_open: bool = False
     jobs: list[Any] = field(default_factory=list)
     """Tasks that outlive the app."""
     # The server.

@@ -201,7 +201,7 @@ class ServerSide:
             raise
         finally:
             self._writing -= 1
-            taken.ended = self.world.now()
+            taken.ended, taken.end_order = self.world.now(), self.shared.tick()
             self.shared.note(seen.number, f"write {number} ends: {taken.result}")
             if taken.result != "closed" and self.world.current() is not task:
                 seen.strange.append("task: a write begins in one task and ends in another")
