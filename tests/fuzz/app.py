@@ -16,7 +16,7 @@ from sse_batching import ClientDisconnected, current_stream, current_token, get_
 from tests.fuzz.loops import Job
 from tests.fuzz.plan import Producer, Request, Step
 from tests.fuzz.seen import AppError, Message, Seen, Sent, ServerError, ServerGone
-from tests.fuzz.server import Shared, copied, short
+from tests.fuzz.server import Shared, copied, named, short
 
 CLEANUP = 0.01
 ALLOWED = (ClientDisconnected, ServerError, ServerGone)
@@ -40,7 +40,6 @@ class AppSide:
         seen = self.seen
         seen.app_began = True
         self._scope, self._receive, self._send = scope, receive, send
-        self._here()
         with contextlib.suppress(LookupError):  # not enabled
             seen.stream_id = current_stream().id
         try:
@@ -53,10 +52,7 @@ class AppSide:
             raise
         finally:
             seen.app_ended = self.world.now()
-            self.shared.note(seen.number, "app ends:", repr(seen.app_raised))
-
-    def _here(self) -> None:
-        self.seen.app_tasks.append(self.world.current())
+            self.shared.note(seen.number, "app ends:", named(seen.app_raised))
 
     # Kinds of apps.
 
@@ -67,7 +63,6 @@ class AppSide:
 
     async def _generator(self, producer: Producer) -> AsyncIterator[bytes]:
         self.seen.generator = "open"
-        self._here()
         try:
             for step in producer.steps:
                 await self._pause(step)
@@ -131,7 +126,6 @@ class AppSide:
                 listener.cancel()
 
     async def _listen(self, stop: Callable[[], object]) -> None:
-        self._here()
         with contextlib.suppress(RuntimeError):
             while (await self._receive_noted())["type"] != "http.disconnect":
                 pass
@@ -147,7 +141,6 @@ class AppSide:
     # A producer's program.
 
     async def _produce(self, number: int, producer: Producer) -> None:
-        self._here()
         swallowed = False
         for step in producer.steps:
             try:
@@ -262,7 +255,6 @@ class AppSide:
                 token.register(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
 
     async def _background(self, number: int, step: Step) -> None:
-        self._here()
         await anyio.sleep(step.number)
         if step.body:
             with contextlib.suppress(Exception):
@@ -289,14 +281,18 @@ class AppSide:
         seen.sent.append(sent)
         number = len(seen.sent) - 1
         self.shared.note(seen.number, f"send {number} by p{producer}:", short(message))
+        task = self.world.current()
+        seen.sending.append(task)
         try:
             await self._send(message)
         except BaseException as error:
             sent.error = error
-            self.shared.note(seen.number, f"send {number} raises {error!r}")
+            self.shared.note(seen.number, f"send {number} raises", named(error))
             if not isinstance(error, (*ALLOWED, GeneratorExit, self._cancelled)):
                 seen.strange.append(f"send raises {type(error).__name__}: {error}")
             raise
+        finally:
+            seen.sending.remove(task)
         sent.returned, sent.return_order = self.world.now(), self.shared.tick()
         sent.at_once = sent.turn == self.world.turns
         self.shared.note(seen.number, f"send {number} returns")

@@ -217,7 +217,7 @@ def _of_package(thing: Any) -> str:
         code = getattr(getattr(thing, "__func__", None), "__code__", None)
     owner = type(getattr(thing, "__self__", None)).__module__
     if owner.startswith((f"{PACKAGE}.", "anyio.")):
-        return f"{owner}: {thing}"
+        return f"{owner}.{getattr(thing, '__qualname__', '')}"
     if code is not None and (f"/{PACKAGE}/" in code.co_filename or "/anyio/" in code.co_filename):
         return str(getattr(thing, "__qualname__", thing))
     return ""

@@ -13,6 +13,7 @@ from sse_batching import CancelReason, ClientDisconnected, StreamCancelled, Stre
 from tests.fuzz.plan import Plan
 from tests.fuzz.rules_bytes import COMMENT, delivered, delivered_order, END, is_batched, is_gone, optional
 from tests.fuzz.seen import AppError, Seen, ServerError
+from tests.fuzz.server import named
 
 FOLLOWS = (ClientDisconnected, StreamCancelled, ClientDisconnect, BrokenResourceError, ClosedResourceError)
 """What an app raises only because its client is gone."""
@@ -53,7 +54,7 @@ def _exception(plan: Plan, seen: Seen) -> Iterator[str]:
     own = [one for one in leaves(raised) if not isinstance(one, CANCELLED) and not follows(one)]
     if own:
         if out is not raised and not (seen.cancels_after_app and isinstance(out, CANCELLED)):
-            yield f"exception: the app raised {raised!r}, and {out!r} came out"
+            yield f"exception: the app raised {named(raised)}, and {named(out)} came out"
     elif out is None or all(isinstance(one, CANCELLED) for one in leaves(out)):
         pass  # `_cancellations` looks at these
     elif any(taken.error is out for taken in seen.taken) and isinstance(out, ServerError):
@@ -61,7 +62,7 @@ def _exception(plan: Plan, seen: Seen) -> Iterator[str]:
     elif out is raised and not early(seen):
         pass  # for example, a send to the server itself
     else:
-        yield f"exception: {out!r} came out, the app raised {raised!r}"
+        yield f"exception: {named(out)} came out, the app raised {named(raised)}"
     for taken in seen.taken:
         if isinstance(taken.error, ServerError) and not taken.by_app and is_batched(seen):
             told = any(sent.error is taken.error for sent in seen.sent) or any(
@@ -97,7 +98,7 @@ def _cancellations(plan: Plan, seen: Seen) -> Iterator[str]:
     own = [one for one in leaves(seen.app_raised) if isinstance(one, AppError | ServerError)]
     if not out_cancelled and not seen.late_cancel and not seen.swallowed and not own:
         if not _turned_into(seen):
-            yield f"lost cancellation: {seen.cancels} from outside, and {seen.out!r} came out"
+            yield f"lost cancellation: {seen.cancels} from outside, and {named(seen.out)} came out"
     if out_cancelled and seen.late_cancel and seen.cancels == 1:
         yield "cancellation: one from outside came out twice"
 

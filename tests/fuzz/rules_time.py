@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from tests.fuzz.app import CLEANUP
@@ -85,6 +86,7 @@ def _delays(plan: Plan, seen: Seen) -> Iterator[str]:
     numbers = [step.number for step in _steps(plan, seen) if step.do == "configure"]
     longest = max(plan.settings.max_delay, *numbers, 0.0)
     spans = list(_spans(seen))
+    ages = {} if numbers else _ages(seen, longest)
     at = 0
     for sent in order:
         at += len(mark(sent.message))
@@ -96,9 +98,30 @@ def _delays(plan: Plan, seen: Seen) -> Iterator[str]:
         taken = spans[number][0]
         before = seen.taken[: seen.taken.index(taken)]
         free = max((one.ended or 0.0 for one in before), default=0.0)
-        if taken.began > max(sent.called + longest, free) + EPSILON:
+        most = min(longest, ages.get(sent.order, longest))
+        if taken.began > max(sent.called + most, free) + EPSILON:
             late = taken.began - sent.called
-            yield f"delay: a chunk waited for {late:.6f} s, with a max_delay of {longest} s"
+            yield f"delay: a chunk waited for {late:.6f} s in place of {most} s"
+
+
+def _ages(seen: Seen, max_delay: float) -> dict[int, float]:
+    """Return how old its burst was at each call of `send`, as far as the calls did not wait."""
+    ages: dict[int, float] = {}
+    burst, last = 0.0, -math.inf
+    for sent in seen.sent:
+        if sent.message["type"] != "http.response.body":
+            if sent.message["type"] == "http.response.start":
+                continue
+            break
+        if not sent.at_once or "x-unknown" in sent.message:
+            break  # when it was accepted is not known
+        if not sent.message["body"] and ages:
+            continue  # dropped
+        if sent.called - last >= max_delay:
+            burst = sent.called
+        ages[sent.order] = sent.called - burst
+        last = sent.called
+    return ages
 
 
 def _spans(seen: Seen) -> Iterator[tuple[Taken, int]]:

@@ -20,7 +20,7 @@ from tests.fuzz.app import AppSide
 from tests.fuzz.loops import AsyncioWorld, LoopClosed, Stuck, TrioWorld, make_world
 from tests.fuzz.plan import Plan, Settings
 from tests.fuzz.seen import History, Seen
-from tests.fuzz.server import ServerSide, Shared
+from tests.fuzz.server import ServerSide, Shared, named
 
 Make = Callable[..., Any]
 """Makes the middleware around an app: `SSEBatchingMiddleware`, or a faulty one that a test makes."""
@@ -104,7 +104,7 @@ class _Run:
         assert isinstance(self.world, AsyncioWorld)
         self.world.loop.close()
         for seen in self.seen:
-            seen.app_tasks.clear()
+            seen.sending.clear()
             seen.jobs.clear()
             seen.open_at_close = seen.app_began and seen.ended is None
         self.shared = None
@@ -198,7 +198,7 @@ class _Run:
     def _closed(self, seen: Seen, report: StreamReport) -> Any:
         seen.reports.append(report)
         assert self.shared is not None
-        self.shared.note(seen.number, "report:", report.outcome, report.reason, repr(report.error))
+        self.shared.note(seen.number, "report:", report.outcome, report.reason, named(report.error))
         kind = self.plan.settings.on_close
         if kind == "raises":
             raise ValueError("on_close")
@@ -226,6 +226,7 @@ class Serving:
                 raise  # of the fuzz itself
         finally:
             client.cancel()
+            seen.drop_tracebacks()
 
     async def _in_limit(self, middleware: Any) -> None:
         seen, limit = self.seen, self.seen.request.limit
@@ -309,7 +310,7 @@ class Serving:
         seen.ended, seen.ended_order = self.world.now(), self.shared.tick()
         if seen.token is not None:
             seen.cancelled_at_end = seen.token.cancelled
-        self.shared.note(seen.number, "middleware ends:", repr(seen.out))
+        self.shared.note(seen.number, "middleware ends:", named(seen.out))
 
     async def _look_for_another_cancellation(self) -> None:
         """Wait an iteration of the event loop: a cancellation that is still due comes out here."""

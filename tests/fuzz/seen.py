@@ -55,7 +55,7 @@ class Taken:
     began: float
     order: int
     by_app: bool
-    """True if a task of the app's made the call itself."""
+    """True if the call was made by a task of the app's that is in `send`."""
     ended: float | None = None
     end_order: int = 0
     result: str = "open"
@@ -74,7 +74,8 @@ class Seen:
     began: float = 0.0
     # The app.
     sent: list[Sent] = field(default_factory=list)
-    app_tasks: list[object] = field(default_factory=list)
+    sending: list[object] = field(default_factory=list)
+    """The tasks of the app that are in `send` now."""
     app_began: bool = False
     app_ended: float | None = None
     app_raised: BaseException | None = None
@@ -131,6 +132,24 @@ class Seen:
             self.cancels += 1
             if self.app_ended is not None:
                 self.cancels_after_app += 1
+
+    def drop_tracebacks(self) -> None:
+        """Drop the frames that the noted exceptions hold, as a server does that has logged them.
+
+        The generator of the app would otherwise live as long as the notes.
+        """
+        errors = [self.out, self.app_raised, *self.receive_errors]
+        errors += [one.error for one in (*self.sent, *self.taken)]
+        errors += [job.error for job in self.jobs]
+        done: set[int] = set()
+        while errors:
+            error = errors.pop()
+            if error is not None and id(error) not in done:
+                done.add(id(error))
+                error.__traceback__ = None
+                errors += [error.__cause__, error.__context__]
+                if isinstance(error, BaseExceptionGroup):
+                    errors += error.exceptions
 
 
 @dataclass

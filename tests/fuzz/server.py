@@ -177,7 +177,7 @@ class ServerSide:
     async def send(self, message: Message) -> None:
         seen = self.seen
         task = self.world.current()
-        by_app = any(task is one for one in seen.app_tasks)
+        by_app = any(task is one for one in seen.sending)
         taken = Taken(copied(message), self.world.now(), self.shared.tick(), by_app)
         seen.taken.append(taken)
         number = len(seen.taken) - 1
@@ -310,6 +310,15 @@ def copied(message: Message) -> Message:
     if "body" in copy:
         copy["body"] = bytes(copy["body"])
     return copy
+
+
+def named(error: BaseException | None) -> str:
+    """Return an exception in few words, which are the same in each run."""
+    if isinstance(error, BaseExceptionGroup):
+        return f"group({', '.join(map(named, error.exceptions))})"
+    if error is None or isinstance(error, Exception):
+        return repr(error)
+    return type(error).__name__
 
 
 def short(message: Message) -> str:
