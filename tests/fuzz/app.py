@@ -281,8 +281,9 @@ class AppSide:
         seen.sent.append(sent)
         number = len(seen.sent) - 1
         self.shared.note(seen.number, f"send {number} by p{producer}:", short(message))
-        task = self.world.current()
-        seen.sending.append(task)
+        # No local variable for the task: the frame would hold the task, whose exception holds the
+        # frame, and the generator would live until a garbage collection.
+        seen.sending.append(self.world.current())
         try:
             await self._send(message)
         except BaseException as error:
@@ -292,7 +293,7 @@ class AppSide:
                 seen.strange.append(f"send raises {type(error).__name__}: {error}")
             raise
         finally:
-            seen.sending.remove(task)
+            seen.sending.remove(self.world.current())
         sent.returned, sent.return_order = self.world.now(), self.shared.tick()
         sent.at_once = sent.turn == self.world.turns
         self.shared.note(seen.number, f"send {number} returns")
