@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test test-fast test-servers peer-suites soak mutants bench bench-quick lint build clean
+.PHONY: demo demo-check test test-fast test-servers peer-suites soak fuzz mutants bench bench-quick lint build clean
 
 demo: $(READY)  ## the same answer three times, plain, batched and merged, on a page
 	$(BIN)/python -m examples.demo
@@ -29,6 +29,11 @@ peer-suites: $(READY)  ## Starlette's own tests, with the middleware around ever
 
 soak: $(READY)  ## 20,000 streams through one worker, half of the clients leaving
 	$(BIN)/python -m tests.soak --streams 20000
+
+# SEED=1234 LOOP=trio explains one seed. SEEDS=20000 or MINUTES=10: how long to search.
+fuzz: $(READY)  ## random requests on random schedules; five minutes
+	$(BIN)/python -m tests.fuzz $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES),$(if $(SEED)$(SEEDS),,--minutes 5))
 
 mutants: $(READY)  ## break each rule of merging, and see a test fail: a quarter of an hour
 	$(BIN)/python -m tests.merging.mutations
