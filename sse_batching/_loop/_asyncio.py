@@ -97,6 +97,7 @@ class AsyncioTask:
         def run_eagerly(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
             task = asyncio.Task(work, loop=self._loop, context=self._context, eager_start=True)
             if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # as above
                 return task
             try:
                 task.result()
