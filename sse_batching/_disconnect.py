@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -113,8 +115,16 @@ class Disconnect:
         not only observed its token, but asked for it."""
         self._token = token
         self.token_requested = grace
-        # A callback of the token may cancel the app's own task: `token.register(task.cancel)`.
-        token.call_callback = self._app_task.counting_cancels
+        # A callback of the token may cancel the app's own task: `token.register(task.cancel)`. The
+        # reference is weak: an agent's thread that holds the token must not keep alive a request
+        # that is dropped with its event loop, since its end is what cancels the token.
+        app_task = weakref.ref(self._app_task)
+
+        def call_and_count(callback: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+            task = app_task()
+            (call if task is None else task.counting_cancels)(callback, *args, **kwargs)
+
+        token.call_callback = call_and_count
         if self.cause is not None:
             token.cancel(*self.cause[:3])
 

@@ -163,6 +163,8 @@ class Receiver:
         try:
             with read:
                 message = await self._receive()
+        except GeneratorExit:
+            raise  # as in `_read_ahead`
         except BaseException:
             if self._reading is Reading.APP:
                 self._reading = Reading.NOBODY
@@ -203,6 +205,8 @@ class Receiver:
             self._waiting += 1
             try:
                 await self._change()
+            except GeneratorExit:
+                raise  # as in `_read_ahead`
             except BaseException:
                 self._app_call_ended()
                 raise

@@ -104,6 +104,8 @@ class RequestContext:
         """The `receive` that the app is given."""
         try:
             return await self.receiver.receive()
+        except GeneratorExit:
+            raise  # a garbage collection closes this request, and no event loop runs
         except BaseException as error:
             if self.exchange is not None:
                 self.exchange.receive_failed(error)

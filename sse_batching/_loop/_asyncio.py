@@ -138,6 +138,7 @@ class AsyncioAppTask:
     """
 
     __slots__ = (
+        "__weakref__",  # see `Disconnect.set_token`
         "_before",
         "_counts",
         "_marked",

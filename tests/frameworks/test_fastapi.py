@@ -11,8 +11,15 @@ import anyio.to_thread
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
 
-from sse_batching import CancellationToken, current_token, get_token
+from sse_batching import (
+    CancellationToken,
+    SSEBatchingMiddleware,
+    current_token,
+    get_token,
+    observe_token,
+)
 from tests.frameworks import on_fastapi
 from tests.frameworks.jobs import Job, answering
 from tests.support.clients import Client
@@ -120,3 +127,25 @@ def test_plain_endpoint_in_a_thread_sees_its_token_cancelled() -> None:
         assert asked.wait(PATIENCE)
         client.leave()
     assert cancelled == [True]
+
+
+def test_the_token_can_be_a_dependency() -> None:
+    """`Depends` accepts each function that finds the token. None adds a parameter to the API."""
+    found: list[list[CancellationToken]] = []
+    app = FastAPI()
+    app.add_middleware(SSEBatchingMiddleware)
+
+    @app.get("/")
+    async def endpoint(
+        current: Annotated[CancellationToken, Depends(current_token)],
+        got: Annotated[CancellationToken, Depends(get_token)],
+        observed: Annotated[CancellationToken, Depends(observe_token)],
+    ) -> None:
+        found.append([current, got, observed])
+
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 200
+
+    (tokens,) = found
+    assert len({id(token) for token in tokens}) == 1
+    assert "parameters" not in app.openapi()["paths"]["/"]["get"]

@@ -100,3 +100,27 @@ async def test_get_token_raises_for_a_scope_without_a_token() -> None:
             get_token(scope)
 
     await call(app, {"type": "websocket", "path": "/"})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("max_delay", "0.1", TypeError),
+        ("max_delay", True, TypeError),
+        ("max_delay", -1, ValueError),
+        ("max_delay", float("nan"), ValueError),
+        ("enabled", "no", TypeError),
+        ("enabled", 0, TypeError),
+    ],
+)
+async def test_configure_rejects_a_wrong_value(
+    option: str, value: object, error: type[Exception]
+) -> None:
+    """The error names the option and the value, and nothing is changed."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        configure: Any = current_stream().configure
+        with pytest.raises(error, match=rf"{option} must be .*; got {value!r}"):
+            configure(**{option: value})
+
+    await call(app, scope_of())
