@@ -234,8 +234,8 @@ class RequestContext:
     ) -> Exchange | None:
         """Let the response be batched by an inner middleware, with its options, scope and `send`.
 
-        Only for a response that this middleware lets pass, of which the server has `start` and no
-        more. None if the request has ended early: nothing is batched for a client that has left.
+        Only for a response that this middleware lets pass, and whose `start` the server has. None
+        if the request has ended early: nothing is batched for a client that has left.
         """
         exchange = self.make_exchange()
         if exchange.cause is not None:

@@ -126,7 +126,7 @@ class SSEBatchingMiddleware:
         )
         # A request that is not enabled has a token, and no response that is batched.
         self._options_if_disabled = replace(self._options, media_types=frozenset())
-        self._does_nothing_inside: list[Options] = []  # outer middlewares of which the log knows
+        self._does_nothing_inside: list[Options] = []  # the outer options that were logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -58,7 +58,8 @@ class Request:
 def test_a_loop_may_serve_in_one_thread_and_then_in_another(
     make_loop: MakeLoop, first: str
 ) -> None:
-    """A warm-up request in the main thread does not tie the event loop to that thread."""
+    """A warm-up request in the main thread does not tie the event loop to that thread.
+    Pitfall 73."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         current_token()
@@ -171,7 +172,8 @@ def test_a_request_that_is_dropped_with_its_loop_prints_nothing_more(
     make_loop: MakeLoop, app: ASGIApp, asks: bool, unraisable: list[str]
 ) -> None:
     """A worker that is stopped hard closes its loop with requests in it. A garbage collection
-    closes them, in another context and without a loop, and prints no more than without us."""
+    closes them, in another context and without a loop, and prints no more than without us.
+    Pitfall 74."""
     gc.collect()
 
     async def asking(scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,7 +192,8 @@ def test_a_request_that_is_dropped_with_its_loop_prints_nothing_more(
 def test_a_thread_is_told_when_its_request_is_dropped_with_its_loop(
     make_loop: MakeLoop, registers: bool, unraisable: list[str]
 ) -> None:
-    """The token of such a request is cancelled, so that an agent in a thread does not go on."""
+    """The token of such a request is cancelled, so that an agent in a thread does not go on.
+    Pitfall 74."""
     told: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

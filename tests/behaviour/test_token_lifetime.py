@@ -44,7 +44,7 @@ async def test_a_worker_that_outlives_its_request_finds_no_token_there(
     find: Callable[[], object], asked: bool, leaves: bool
 ) -> None:
     """A worker keeps the context of the request that started it, in which later work would get a
-    token that nobody cancels, or one that is cancelled already."""
+    token that nobody cancels, or one that is cancelled already. Pitfall 76."""
     contexts = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +67,8 @@ async def test_a_worker_that_outlives_its_request_finds_no_token_there(
 
 
 async def test_a_worker_finds_the_token_of_the_request_that_it_is_handed() -> None:
-    """`get_token` in a worker with the context of an earlier request gets the later request's."""
+    """`get_token` in a worker with the context of an earlier request gets the later request's.
+    Pitfall 76."""
     send_work, work = anyio.create_memory_object_stream[Scope](1)
     found: list[CancellationToken] = []
 
@@ -295,7 +296,8 @@ async def test_an_app_that_only_observes_sees_the_disconnect_at_once(
 async def test_a_middleware_that_copies_the_scope_deeply_changes_nothing(
     stack: Callable[[ASGIApp, Callable[[ASGIApp], ASGIApp]], ASGIApp], mode: Any
 ) -> None:
-    """hypercorn's `ProxyFixMiddleware` may stand inside or outside of this middleware."""
+    """hypercorn's `ProxyFixMiddleware` may stand inside or outside of this middleware.
+    Pitfall 72."""
     make_proxy: Any = ProxyFixMiddleware
     reasons: list[CancelReason | None] = []
 
@@ -357,7 +359,7 @@ async def test_asking_for_the_token_does_not_invite_the_body(
     first: Callable[[], object],
 ) -> None:
     """A client that expects "100 Continue" gets it when the app reads, and not because the token
-    watches for a disconnect: the app may answer 401 without the body."""
+    watches for a disconnect: the app may answer 401 without the body. Pitfall 75."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         first()

@@ -113,7 +113,8 @@ async def test_the_inner_instance_batches_what_the_outer_one_lets_pass(
     merged: bool,
     between: list[Middleware],
 ) -> None:
-    """An inner instance works with its own options if the outer one leaves the response alone."""
+    """An inner instance works with its own options if the outer one leaves the response alone.
+    Pitfall 78."""
     answer = Answer(outer, inner, *between)
     before, timers = living_tasks(), pending_timers()
 
@@ -166,7 +167,8 @@ async def test_a_client_that_leaves_ends_a_stream_of_either_instance(
 async def test_an_inner_instance_says_once_that_it_does_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """If both instances would batch a response, one warning names the ways out, for each pair."""
+    """If both instances would batch a response, one warning names the ways out, for each pair.
+    Pitfall 78."""
     answer = Answer({}, {"max_delay": 0.2})
 
     for path in ("/sub/lines", "/sub/sse", "/sub/sse"):

@@ -137,7 +137,7 @@ METHODS: dict[str, Callable[[CancellationToken], object]] = {
 @pytest.mark.parametrize("outer", METHODS)
 def test_a_handler_may_call_what_it_has_interrupted(outer: str, inner: str) -> None:
     """Every method may be called in a handler that has interrupted any method at any step. A lock
-    that both take would block the thread endlessly."""
+    that both take would block the thread endlessly. Pitfall 77."""
     for token, interruption in every_interruption(lambda t: partial(METHODS[inner], t)):
         with suppress(StreamCancelled), interruption:
             METHODS[outer](token)
@@ -165,7 +165,8 @@ print("held")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_real_signal_never_deadlocks_with_a_wait(seed: int) -> None:
-    """The main thread waits for a token that a signal handler cancels, hundreds of times."""
+    """The main thread waits for a token that a signal handler cancels, hundreds of times.
+    Pitfall 77."""
     ended = subprocess.run(
         [sys.executable, "-c", SIGNALS, str(seed)], capture_output=True, text=True, timeout=50
     )

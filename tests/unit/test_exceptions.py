@@ -51,7 +51,7 @@ def test_a_copy_is_the_same_exception(
     error: SSEBatchingError, copied: Callable[[SSEBatchingError], Any]
 ) -> None:
     """A copy has the class, the message, the attributes and the notes. A report with such an error
-    could not be sent to another process otherwise."""
+    could not be sent to another process otherwise. Pitfall 79."""
     error.__notes__ = ["in run 7"]
 
     found = copied(error)

@@ -111,7 +111,7 @@ def test_an_event_loop_may_run_in_one_thread_and_then_in_another(
     make_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     """`in_loop` is true where the event loop runs now, and not where it ran first: for a warm-up
-    request, or in a thread whose id is used again."""
+    request, or in a thread whose id is used again. Pitfall 73."""
     loop = make_loop()
 
     async def here() -> Loop:

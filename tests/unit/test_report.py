@@ -66,7 +66,8 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_report_becomes_a_dict_and_comes_out_of_a_pickle(error: BaseException | None) -> None:
-    """`dataclasses.asdict` and `pickle` give every field, whichever error of ours is in it."""
+    """`dataclasses.asdict` and `pickle` give every field, whichever error of ours is in it.
+    Pitfall 79."""
     original = report(error)
     names = [field.name for field in dataclasses.fields(original)]
 

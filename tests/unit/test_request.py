@@ -210,7 +210,8 @@ async def test_a_token_that_is_asked_for_while_the_request_closes_starts_nothing
 
 
 async def test_a_copied_scope_keeps_the_request() -> None:
-    """A middleware inside may copy the scope, also deeply, and the request is still found in it."""
+    """A middleware inside may copy the scope, also deeply, and the request is still found in it.
+    Pitfall 72."""
     server = Server()
     request = server.request
     request.token(grace=True)
