@@ -43,7 +43,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--seed", type=int, default=None, help="run this seed, and explain it")
     parser.add_argument("--kind", default="", help="with --seed: the kind of fault to explain")
-    parser.add_argument("--all", action="store_true", help="print each fault, not the first of a kind")
+    parser.add_argument(
+        "--all", action="store_true", help="print each fault, not the first of a kind"
+    )
     return parser.parse_args()
 
 

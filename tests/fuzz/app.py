@@ -134,7 +134,9 @@ class AppSide:
 
     async def _last(self) -> None:
         if self.plan.last != "none":
-            body = f"data: <last {self.seen.number}>\n\n".encode() if self.plan.last == "full" else b""
+            body = (
+                f"data: <last {self.seen.number}>\n\n".encode() if self.plan.last == "full" else b""
+            )
             message = {"type": "http.response.body", "body": body, "more_body": False}
             await self._send_noted(0, message)
 
@@ -218,7 +220,9 @@ class AppSide:
                 await stream.flush()
             case "configure":
                 enabled = {"on": True, "off": False}.get(step.name)
-                stream.configure(max_delay=None if step.number < 0 else step.number, enabled=enabled)
+                stream.configure(
+                    max_delay=None if step.number < 0 else step.number, enabled=enabled
+                )
             case "wait_token" if self.seen.token is not None:
                 with anyio.move_on_after(step.number):
                     await self.seen.token.wait_async()
@@ -234,7 +238,9 @@ class AppSide:
 
     def _called(self) -> None:
         self.seen.calls.append(self.world.now())
-        self.shared.note(self.seen.number, "token cancelled:", self.seen.token and self.seen.token.reason)
+        self.shared.note(
+            self.seen.number, "token cancelled:", self.seen.token and self.seen.token.reason
+        )
 
     def _register(self, what: str) -> None:
         token = self.seen.token

@@ -7,7 +7,18 @@ import random
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from tests.fuzz.plan import App, Arrival, Fate, Plan, Producer, Request, Server, Settings, Step, Write
+from tests.fuzz.plan import (
+    App,
+    Arrival,
+    Fate,
+    Plan,
+    Producer,
+    Request,
+    Server,
+    Settings,
+    Step,
+    Write,
+)
 
 T = TypeVar("T")
 

@@ -288,7 +288,9 @@ class TrioWorld(trio.abc.Instrument):
         found = []
         for nursery in root.child_nurseries:
             for task in nursery.child_tasks:
-                if f"/{PACKAGE}/" in getattr(getattr(task.coro, "cr_code", None), "co_filename", ""):
+                if f"/{PACKAGE}/" in getattr(
+                    getattr(task.coro, "cr_code", None), "co_filename", ""
+                ):
                     inner = task.coro.cr_frame and task.coro.cr_frame.f_locals.get("function")
                     found.append(f"task {getattr(inner, '__qualname__', task.name)}")
         return sorted(found)

@@ -160,7 +160,11 @@ def delivered_order(seen: Seen) -> list[Sent] | None:
     lanes: list[list[Sent]] = []
     for lane in {(sent.producer, sent.in_background): 0 for sent in seen.sent}:
         lanes.append(
-            [sent for sent in seen.sent if (sent.producer, sent.in_background) == lane and mark(sent.message)]
+            [
+                sent
+                for sent in seen.sent
+                if (sent.producer, sent.in_background) == lane and mark(sent.message)
+            ]
         )
     start = (tuple(0 for _ in lanes), 0)
     before: dict[object, tuple[object, Sent | None]] = {start: (None, None)}

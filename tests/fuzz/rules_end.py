@@ -11,11 +11,25 @@ from starlette.requests import ClientDisconnect
 
 from sse_batching import CancelReason, ClientDisconnected, StreamCancelled, StreamReport
 from tests.fuzz.plan import Plan
-from tests.fuzz.rules_bytes import COMMENT, delivered, delivered_order, END, is_batched, is_gone, optional
+from tests.fuzz.rules_bytes import (
+    COMMENT,
+    delivered,
+    delivered_order,
+    END,
+    is_batched,
+    is_gone,
+    optional,
+)
 from tests.fuzz.seen import AppError, Seen, ServerError
 from tests.fuzz.server import named
 
-FOLLOWS = (ClientDisconnected, StreamCancelled, ClientDisconnect, BrokenResourceError, ClosedResourceError)
+FOLLOWS = (
+    ClientDisconnected,
+    StreamCancelled,
+    ClientDisconnect,
+    BrokenResourceError,
+    ClosedResourceError,
+)
 """What an app raises only because its client is gone."""
 
 CANCELLED = (CancelledError, trio.Cancelled)
@@ -105,8 +119,10 @@ def _cancellations(plan: Plan, seen: Seen) -> Iterator[str]:
 
 def _turned_into(seen: Seen) -> bool:
     """Return True if the app itself has made something else of its cancellation."""
-    return seen.request.app.in_group or seen.request.app.kind == "starlette" or (
-        seen.app_raised is None and not seen.cancels_after_app
+    return (
+        seen.request.app.in_group
+        or seen.request.app.kind == "starlette"
+        or (seen.app_raised is None and not seen.cancels_after_app)
     )
 
 
@@ -165,7 +181,11 @@ def _numbers(plan: Plan, seen: Seen, report: StreamReport) -> Iterator[str]:
         and not (seen.ended_order and taken.order > seen.ended_order)
     ]
     bodies = [taken.message["body"] for taken in writes]
-    if report.reason and len(bodies) == report.writes + 1 and writes[-1].end_order > writes[-1].order + 1:
+    if (
+        report.reason
+        and len(bodies) == report.writes + 1
+        and writes[-1].end_order > writes[-1].order + 1
+    ):
         bodies.pop()  # it was in flight when the stream was closed, and counts as lost
     comments = sum(len(body) for body in bodies if body == COMMENT)
     lenient = any(taken.cancellations for taken in seen.taken) or (
@@ -247,5 +267,7 @@ def _request_body(seen: Seen) -> Iterator[str]:
     if got != said[: len(got)]:
         yield "request body: not what the server has said"
     kinds = [one["type"] for one in seen.received]
-    if "http.disconnect" in kinds and set(kinds[kinds.index("http.disconnect") :]) != {"http.disconnect"}:
+    if "http.disconnect" in kinds and set(kinds[kinds.index("http.disconnect") :]) != {
+        "http.disconnect"
+    }:
         yield "request body: something behind the disconnect"

@@ -46,7 +46,10 @@ def _length(plan: Plan, seen: Seen) -> Iterator[str]:
 
 
 def _waits(producer: Producer) -> float:
-    return sum(step.wait + step.number * (step.do in ("receive", "wait_token", "sleep")) for step in producer.steps)
+    return sum(
+        step.wait + step.number * (step.do in ("receive", "wait_token", "sleep"))
+        for step in producer.steps
+    )
 
 
 def _writing(plan: Plan, seen: Seen, taken: Taken) -> float:
@@ -74,7 +77,10 @@ def _told(plan: Plan, seen: Seen) -> Iterator[str]:
         grace = plan.settings.grace_period if seen.asked is not None else 0.0
         if any(not sent.message.get("more_body", True) for sent in seen.sent):
             grace += LAST_WRITE
-        if got > max(said, seen.waited_since) + grace + EPSILON and not seen.request.server.arrivals:
+        if (
+            got > max(said, seen.waited_since) + grace + EPSILON
+            and not seen.request.server.arrivals
+        ):
             yield f"told: of the disconnect {got - said} s late"
 
 
@@ -143,6 +149,8 @@ def _bound(plan: Plan, seen: Seen) -> Iterator[str]:
         size = len(sent.message.get("body", b""))
         accepted += size
         over = accepted - sent.delivered_before
-        if over > plan.settings.max_batch_bytes + size and not any(one.reason for one in seen.reports):
+        if over > plan.settings.max_batch_bytes + size and not any(
+            one.reason for one in seen.reports
+        ):
             yield f"bound: {over} bytes are accepted and not delivered"
             return

@@ -282,10 +282,16 @@ class ServerSide:
     async def _clean_up(self) -> None:
         """Wait after a cancellation, as code does that rolls something back."""
         try:
-            with contextlib.nullcontext() if self.shared.on_asyncio else anyio.CancelScope(shield=True):
+            with (
+                contextlib.nullcontext()
+                if self.shared.on_asyncio
+                else anyio.CancelScope(shield=True)
+            ):
                 await anyio.sleep(CLEANUP)
         except asyncio.CancelledError:
-            self.seen.strange.append("cancelled twice: the cleanup of a write was cancelled as well")
+            self.seen.strange.append(
+                "cancelled twice: the cleanup of a write was cancelled as well"
+            )
             raise
 
     def _accept(self, message: Message, *, by_app: bool) -> None:

@@ -51,7 +51,13 @@ for loop, seed, fault in try_seeds(sys.argv[1], list(range(int(sys.argv[2])))):
 EVENT: Final = b"data: <1>\n\n"
 CHUNKS: Final = tuple(Step("send", 0.01, body=b"data: <%d>\n\n" % n) for n in range(4))
 STREAM: Final = Request(App(producers=(Producer(CHUNKS),)))
-SLOW: Final = Request(App(producers=(Producer((*CHUNKS, Step("sleep", number=0.3), *CHUNKS, Step("sleep", number=5.0))),)))
+SLOW: Final = Request(
+    App(
+        producers=(
+            Producer((*CHUNKS, Step("sleep", number=0.3), *CHUNKS, Step("sleep", number=5.0))),
+        )
+    )
+)
 LEFT: Final = Request(App(producers=(Producer(CHUNKS),)), fates=(Fate("leave", 0.015),))
 
 
