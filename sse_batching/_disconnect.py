@@ -46,6 +46,10 @@ FOLLOW_DISCONNECT: Final = (
 """What an app raises because its client is gone: see `follows_disconnect`."""
 
 
+SENDER_OF_A2WSGI: Final = "WSGIResponder.sender"
+"""The coroutine of a2wsgi's task that calls `send`: see `Disconnect.only_signals`."""
+
+
 class Disconnect:
     """Owns the first cause of one request: cancels the token, and shows the app what has happened.
 
@@ -80,6 +84,7 @@ class Disconnect:
         "cause",
         "grace_period",
         "must_stop",
+        "only_signals",
         "since",
         "token_requested",
     )
@@ -92,6 +97,11 @@ class Disconnect:
         """When the cause came, on the clock of the event loop."""
         self.must_stop = False
         """True if the app is to be cancelled after the grace period, because it streams."""
+        self.only_signals = False
+        """True for an app of a2wsgi's: a late `send` is always ignored, and the app is never
+        cancelled. a2wsgi 1.10.10 calls `send` in a task of its own, which ends if `send` raises or
+        the app is cancelled. The thread of the WSGI app then waits endlessly for room in the queue
+        that the task would have emptied. Ten of these threads are all that a mount has."""
         self.app_error_raised = False
         """True once a late `send` has raised the app error that is the cause."""
         self._loop = loop
@@ -171,7 +181,7 @@ class Disconnect:
             # Counted from now, even if the timer is late: the framework sees the disconnect now.
             self._last_call = now + FRAMEWORK_TIME if self._receiver.app_waits else now
             self._receiver.deliver_disconnect()
-        if not self.must_stop:
+        if not self.must_stop or self.only_signals:
             return None
         if now < self._last_call:
             return self._last_call
@@ -194,7 +204,7 @@ class Disconnect:
         """
         if not self.token_requested:
             self._receiver.deliver_disconnect()
-        if self._ignores(waited=waited):
+        if self.only_signals or self._ignores(waited=waited):
             return
         self._rejected = True
         cause = self.cause
@@ -288,6 +298,16 @@ class Disconnect:
         """
         for error in self._kept or ():
             clear_traceback(error, frames=frames)
+
+
+def sends_for_a2wsgi(task: object) -> bool:
+    """Return True if this task calls `send` for a WSGI app that a2wsgi runs in a thread.
+
+    `task`: what `Loop.current_task` returned. On trio, where a2wsgi does not run, this has no
+    coroutine.
+    """
+    get_coro = getattr(task, "get_coro", None)
+    return get_coro is not None and getattr(get_coro(), "__qualname__", "") == SENDER_OF_A2WSGI
 
 
 def follows_disconnect(error: BaseException) -> bool:

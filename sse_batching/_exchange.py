@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from ._cause import CLIENT_LEFT, SERVER_CANCELLED, Cause, of_failed_write
-from ._disconnect import Disconnect
+from ._disconnect import Disconnect, sends_for_a2wsgi
 from ._loop import AppTask, LazyTimer, Loop
 from ._options import Options
 from ._policy import ends_response, is_batched, merger_for, with_header_list
@@ -187,6 +187,8 @@ class Exchange:
     async def start(self, message: Message) -> None:
         """Start a batched response with this `http.response.start`. If the client has left before,
         close the response instead."""
+        if sends_for_a2wsgi(self.loop.current_task()):
+            self.disconnect.only_signals = True
         if self.state is ABANDONED:
             self.move(CLOSED)
             self.disconnect.must_stop = True

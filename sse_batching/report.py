@@ -43,7 +43,8 @@ class StreamReport:
     writes: int
     """Body messages that the server accepted, with keep-alive comments."""
     bytes_sent: int
-    """Bytes of these writes, with keep-alive comments, after merging."""
+    """Bytes of these writes, with keep-alive comments, after merging. A client that stalled on
+    hypercorn or gunicorn may have got the write that was in flight as well, up to 90,000 bytes."""
     bytes_undelivered: int
     """Bytes of the chunks that the server did not accept."""
     time_to_first_chunk: float | None

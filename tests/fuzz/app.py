@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from starlette.responses import StreamingResponse
 
 from sse_batching import ClientDisconnected, current_stream, current_token, get_token
@@ -173,7 +174,7 @@ class AppSide:
         if step.wait:
             await anyio.sleep(step.wait)
         for _ in range(step.turns):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     async def _do(self, number: int, step: Step) -> None:
         match step.do:

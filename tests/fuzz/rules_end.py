@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterator
 
 import trio
 from anyio import BrokenResourceError, ClosedResourceError
-from asyncio import CancelledError
 from starlette.requests import ClientDisconnect
 
 from sse_batching import CancelReason, ClientDisconnected, StreamCancelled, StreamReport
 from tests.fuzz.plan import Plan
 from tests.fuzz.rules_bytes import (
     COMMENT,
+    END,
     delivered,
     delivered_order,
-    END,
     is_batched,
     is_gone,
     optional,
@@ -240,7 +240,7 @@ def _reason(plan: Plan, seen: Seen, report: StreamReport) -> Iterator[str]:
     reason = report.reason
     timeout = plan.settings.send_timeout
     slow = timeout is not None and any(
-        (seen.ended if taken.ended is None else taken.ended) or 0.0 >= taken.began + timeout - 1e-6
+        (seen.ended if taken.ended is None else taken.ended) or taken.began + timeout - 1e-6 <= 0.0
         for taken in seen.taken
     )
     possible = {

@@ -9,7 +9,6 @@ from tests.fuzz.app import CLEANUP
 from tests.fuzz.plan import Plan, Producer, Step
 from tests.fuzz.rules_bytes import delivered_order, is_batched, mark
 from tests.fuzz.seen import Seen, Taken
-from tests.fuzz.server import HANGS
 
 EPSILON = 1e-6
 LAST_WRITE = 1.0

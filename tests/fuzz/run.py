@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import trio
 
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_token, formats
@@ -164,7 +165,7 @@ class _Run:
 
     async def _turns(self) -> None:
         for _ in range(3):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     async def _gate(self, closes: float, opens: float) -> None:
         assert self.shared is not None
@@ -315,7 +316,7 @@ class Serving:
     async def _look_for_another_cancellation(self) -> None:
         """Wait an iteration of the event loop: a cancellation that is still due comes out here."""
         try:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         except anyio.get_cancelled_exc_class():
             self.seen.late_cancel = True
             raise

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 
 from tests.fuzz.loops import World
 from tests.fuzz.plan import Request, Write
@@ -114,7 +115,7 @@ class ServerSide:
         for at, turns, does in sorted(events, key=lambda event: event[:2]):
             await anyio.sleep(max(0.0, self.seen.began + at - self.world.now()))
             for _ in range(turns):
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             does()
             self._change()
 
@@ -255,7 +256,7 @@ class ServerSide:
 
     async def _pause(self, turns: int, seconds: float) -> None:
         for _ in range(turns):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         if seconds:
             await anyio.sleep(seconds)
         if self.plan.gate:

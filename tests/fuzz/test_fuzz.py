@@ -15,7 +15,6 @@ from tests.fuzz.known import KNOWN
 from tests.fuzz.oracle import judge, kind
 from tests.fuzz.plan import App, Fate, Plan, Producer, Request, Server, Settings, Step, Write
 from tests.fuzz.run import run
-from tests.fuzz.search import try_seeds
 from tests.fuzz.shrink import shrink
 from tests.support.servers import REPOSITORY
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -130,9 +131,9 @@ class Process:
         assert found, f"no line has {pattern!r}:\n" + "\n".join(self.lines)
         return found
 
-    def terminate(self) -> int:
-        """Send SIGTERM, wait for the end, and return the exit code. May be called again."""
-        self._process.terminate()
+    def terminate(self, signal_sent: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end, and return the exit code. May be called again."""
+        self._process.send_signal(signal_sent)
         try:
             return self._process.wait(PATIENCE)
         finally:

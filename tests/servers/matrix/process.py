@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,13 @@ END: Final = "\n"
 """The line that ends the thread that reads the pipe."""
 
 TRACEBACK: Final = "Traceback (most recent call last)"
+
+PYVOYS_OWN: Final = re.compile(
+    r"Exception in callback <built-in method set_result.*?InvalidStateError: invalid state",
+    re.DOTALL,
+)
+"""What pyvoy logs when a `send` that it has kept waiting was cancelled: it sets the result of the
+cancelled future once the client reads or leaves."""
 
 
 class Lines:
@@ -152,7 +160,7 @@ class Server:
 
     def fetch(self, path: str) -> bytes:
         """Return what the app answers outside of the middleware, on a new connection."""
-        with Http1(self.port) as client:
+        with self.connect() as client:  # gunicorn answers nothing but HTTP/2 on a port for HTTP/2
             client.ask(path)
             client.read_to_the_end()
             return client.body
@@ -171,7 +179,10 @@ class Server:
 
     def tracebacks(self) -> list[str]:
         """Return the lines of the log from the first traceback on."""
-        lines = self.log.lines
+        log = "\n".join(self.log.lines)
+        if self.kind.server == "pyvoy":
+            log = PYVOYS_OWN.sub("", log)
+        lines = log.splitlines()
         first = next((n for n, line in enumerate(lines) if TRACEBACK in line), len(lines))
         return lines[first:]
 
@@ -183,7 +194,7 @@ class Server:
 
     def wait(self) -> int:
         """Wait until the server has ended and all records are read. Return the exit code."""
-        code = self._process.wait(PATIENCE)
+        code = self._process.wait(2 * PATIENCE)  # tremolo takes 15 s
         os.write(self._pipe, b'{"request": "none", "what": "ended"}\n')
         self.wait_until("none", "ended")
         return code
