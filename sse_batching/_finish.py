@@ -193,12 +193,12 @@ class _End:
         """Return what the middleware raises, or None."""
         cause, error = self._exchange.cause, self._other
         own = error is not None and not self._follows_disconnect
+        if own and (self._late is None or self._app_task.cancelled_again):
+            return self._error
         if self._late is not None:
             if own:
                 self._late.__context__ = error
             return self._late
-        if own:
-            return self._error
         if error is not None:
             logger.debug("stream %s: swallowed after the disconnect: %r", self._exchange.id, error)
             if self._cancelled and self._cancellation is None:

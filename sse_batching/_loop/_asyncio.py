@@ -150,6 +150,7 @@ class AsyncioAppTask:
         "ended",
     )
     scope = nullcontext()
+    cancelled_again = False
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
         self.ended = False
