@@ -8,6 +8,8 @@ from typing import Final, Protocol
 import anyio
 from starlette.types import Message
 
+from tests.support.apps import EVENT_STREAM
+
 from .case import Sending
 from .record import Record
 
@@ -40,6 +42,7 @@ class Server:
         self._failed = anyio.Event()
         self._fault: BaseException | None = None
         self._chunks = 0
+        self._streams = False
 
     # Interruptions.
 
@@ -59,6 +62,8 @@ class Server:
     async def send(self, message: Message) -> None:
         record = self._record
         record.in_send += 1
+        if message["type"] == "http.response.start":
+            self._streams = (b"content-type", EVENT_STREAM) in message["headers"]
         try:
             self._raise_fault()
             if message["type"] == "http.response.body":
@@ -85,6 +90,8 @@ class Server:
 
     async def _transfer(self) -> None:
         sending = self._sending
+        if not self._streams and sending in {"rolls_back", "shields", "stubborn"}:
+            sending = "slow"  # in the task of the app: to cancel it is right
         if sending == "yields":
             for _ in range(3):
                 await self._backend.iteration()
