@@ -249,7 +249,7 @@ async def test_a_comment_due_as_an_unusual_message_comes_does_not_follow_it(
 @pytest.mark.parametrize("merge", [None, "auto"])
 async def test_text_without_events_gets_no_comments(text: list[bytes], merge: Any) -> None:
     """A body whose first bytes are no field of an event and no comment is plain text, which many
-    apps stream as `text/event-stream`. A comment would be a line of the text. Pitfall 58."""
+    apps stream as `text/event-stream`. A comment would be a line of the text. Pitfall 74."""
     steps: list[bytes | float] = []
     for part in text:
         steps += [part, 2.5]
