@@ -77,7 +77,7 @@ class Buffer:
         self.deadline = inf
         """When the waiting batch is due; infinity while no batch waits."""
         self.stream_began: float | None = None
-        """When the first chunk was added; None before."""
+        """When the first chunk was added that is not empty; None before."""
         self.longest_delay = 0.0
         """The longest time that a chunk waited before its batch was taken."""
         self._fast_path = False
@@ -112,11 +112,18 @@ class Buffer:
         return True
 
     def add(self, chunk: bytes, now: float) -> None:
-        """Add a chunk, even beyond the bound. The producer waits afterwards, while `full`."""
+        """Add a chunk, even beyond the bound. The producer waits afterwards, while `full`.
+
+        An empty chunk begins a batch, and counts as no chunk.
+        """
         self.size += len(chunk)
         if not self.waiting:
             self._begin_batch(now)
         self._last_arrival = now
+        if not chunk:
+            return
+        if self.stream_began is None:
+            self.stream_began = now
         if self._merger is None:
             self._chunks.append(chunk)
         else:
@@ -134,8 +141,6 @@ class Buffer:
             if wait > self.max_delay:
                 wait = self.max_delay
             self.deadline = now + wait
-        if self.stream_began is None:
-            self.stream_began = now
         self.schedule(now)
 
     def _merge(self, chunk: bytes, now: float) -> None:
@@ -149,8 +154,12 @@ class Buffer:
             self.deadline = now
             self.schedule(now)
 
-    def add_unbuffered(self, size: int) -> None:
+    def add_unbuffered(self, size: int, now: float) -> None:
         """Count a chunk that is written by itself, and is now in flight."""
+        if not size:
+            return
+        if self.stream_began is None:
+            self.stream_began = now
         self._chunks_taken += 1
         self._bytes_taken += size
         self._set_in_flight(self.in_flight + size)
@@ -167,6 +176,11 @@ class Buffer:
             self._merger.stop()
 
     # Flow control.
+
+    @property
+    def untouched(self) -> bool:
+        """True until a chunk is added, even an empty one."""
+        return self.stream_began is None and self._last_arrival == -inf
 
     @property
     def full(self) -> bool:

@@ -109,12 +109,17 @@ class BatchedResponse:
         now = self._loop.time()
         # An empty first chunk can be meant to send the headers (daphne). Other empty chunks are
         # dropped.
-        if body or buffer.stream_began is None:
+        if body or buffer.untouched:
             self._record(body)
             buffer.add(body, now)
         # Reopen the fast path, unless another producer is queued, bytes must still be recorded, or
-        # each chunk is to be written by itself.
-        buffer.set_fast_path(is_open=not (writer.queued or self._record_left) and self._batching)
+        # each chunk is to be written by itself. The chunk behind an empty first one is noted as the
+        # first of the stream, which the fast path does not do.
+        buffer.set_fast_path(
+            is_open=self._batching
+            and not (writer.queued or self._record_left)
+            and buffer.stream_began is not None
+        )
         if not self._batching:
             await writer.write_through(None)
         elif buffer.full:

@@ -24,6 +24,8 @@ _LINE_END: Final = rb"(?:\r\n|\n|\r)"
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))" + _LINE_END)
 _LINE: Final = re.compile(rb"([^\r\n]*)" + _LINE_END)
 _FIELD: Final = re.compile(rb"([^:]*)(?:: ?(.*))?", re.DOTALL)
+_FIELD_NAME: Final = re.compile(rb"[\r\n]*([^:\r\n]*)([:\r\n]?)")
+_FIELD_NAMES: Final = (b"data", b"event", b"id", b"retry")
 
 
 def at_event_boundary(tail: bytes) -> bool:
@@ -34,6 +36,22 @@ def at_event_boundary(tail: bytes) -> bool:
     would be a blank line.
     """
     return not tail or tail.endswith((b"\n\n", b"\n\r\n"))
+
+
+def begins_event_stream(head: bytes) -> bool | None:
+    """Return True if these first bytes of a body begin with a comment or with a field that the
+    standard names. Return None if more bytes are needed to tell.
+
+    Many tutorials stream plain text as `text/event-stream`. Such a body has no events.
+    """
+    if BYTE_ORDER_MARK.startswith(head):
+        return None
+    match = _FIELD_NAME.match(head.removeprefix(BYTE_ORDER_MARK))
+    assert match is not None  # the pattern matches anything
+    name, end = match.groups()
+    if end:
+        return name in _FIELD_NAMES or not name  # no name: a comment
+    return None if any(known.startswith(name) for known in _FIELD_NAMES) else False
 
 
 class Span(NamedTuple):

@@ -6,19 +6,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from inspect import CO_COROUTINE
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 
 from ._buffer import Buffer, no_writer
 from ._cause import WRITE_STALLED, Cause, of_failed_write
+from ._keepalive import Keepalive
 from ._loop import LazyTimer, Loop, Suspended, TimerQueue
-from ._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
+from ._sse import KEEPALIVE_COMMENT
 from ._types import Message, Send
-
-_UNKNOWN_TAIL: Final = b"?"
-"""Stands for the last bytes of a message whose body is not looked at. It is no event boundary, so
-no comment follows the message."""
 
 
 class PendingMessage:
@@ -72,11 +69,9 @@ class BatchWriter:
     __slots__ = (
         "_buffer",
         "_close",
-        "_comment_due",
         "_context",
         "_drained",
-        "_keepalive_interval",
-        "_keepalive_timer",
+        "_keepalive",
         "_loop",
         "_parker",
         "_pending",
@@ -85,13 +80,11 @@ class BatchWriter:
         "_send_timeout",
         "_stall_timer",
         "_suspended",
-        "_tail",
         "_task",
         "_time",
         "_timer_queue",
         "_turn",
         "_write_began",
-        "_write_ended",
         "bytes_sent",
         "closed",
         "queued",
@@ -120,23 +113,18 @@ class BatchWriter:
         self._loop = loop
         self._close = close
         self._send_timeout = send_timeout
-        self._keepalive_interval = keepalive_interval
         self._time = loop.time
         self._pending: PendingMessage | None = None
         self._suspended: SuspendedWrite | None = None
-        self._comment_due = False
         self._drained: anyio.Event | None = None  # made when a producer waits for it
         self._turn: anyio.Lock | None = None  # made when a second producer waits, which is rare
         self._write_began: float | None = None
-        self._write_ended = loop.time()
-        self._tail = b""
         self._timer_queue = loop.timer_queues(buffer.max_delay)
         self._queued_in: TimerQueue | None = None  # the queue with the deadline of this writer
         self._stall_timer = LazyTimer(loop, self._stall_timer_expired)
-        self._keepalive_timer: LazyTimer | None = None
+        self._keepalive: Keepalive | None = None
         if keepalive_interval is not None:
-            self._keepalive_timer = LazyTimer(loop, self._keepalive_timer_expired)
-            self._keepalive_timer.reschedule(self._write_ended + keepalive_interval)
+            self._keepalive = Keepalive(loop, keepalive_interval, self._wake_for_comment)
         self._context = copy_context()
         self._parker = loop.parker()
         self._task = loop.spawn(self._run, self._context)
@@ -251,8 +239,8 @@ class BatchWriter:
         self._wake_producers()
         self._leave_timer_queue()
         self._stall_timer.stop()
-        if self._keepalive_timer is not None:
-            self._keepalive_timer.stop()
+        if self._keepalive is not None:
+            self._keepalive.stop()
 
     @property
     def stopped(self) -> bool:
@@ -266,8 +254,9 @@ class BatchWriter:
     def release(self) -> None:
         """Drop what refers to this writer: the request is over."""
         self._stall_timer.release()
-        if self._keepalive_timer is not None:
-            self._keepalive_timer.release()
+        if self._keepalive is not None:
+            self._keepalive.release()
+            self._keepalive = None
 
     # In the task.
 
@@ -282,7 +271,7 @@ class BatchWriter:
                         return  # no comment and no batch follows the end of the response
                 elif self._buffer.waiting:
                     await self._write_batch(None)
-                elif self._comment_due:
+                elif self._keepalive is not None and self._keepalive.due:
                     await self._write_comment()
                 else:
                     try:
@@ -327,8 +316,9 @@ class BatchWriter:
                 await self._write_batch(pending)
             if message is not None and pending.error is None and not self.closed:
                 if pending.size is not None:
-                    self._buffer.add_unbuffered(pending.size)
-                    self._tail = _UNKNOWN_TAIL
+                    self._buffer.add_unbuffered(pending.size, self._time())
+                    if self._keepalive is not None:
+                        self._keepalive.look_at(None)
                 await self._write(message, pending.size, pending)
         if (pending.last or pending.ends) and pending.error is None and not self.closed:
             self._close(None)
@@ -339,13 +329,14 @@ class BatchWriter:
         await self._write(body_message(body), len(body), pending)
 
     async def _write_comment(self) -> None:
-        self._comment_due = False
         await self._write(body_message(KEEPALIVE_COMMENT), len(KEEPALIVE_COMMENT), None)
 
     def _write(
         self, message: Message, size: int | None, pending: PendingMessage | None
     ) -> Awaitable[None]:
         """Make one write. `size`: bytes of its body, None if the message has no body."""
+        if self._keepalive is not None:
+            self._keepalive.due = False  # this write keeps the connection alive
         self._start_stall_timer(self._time())
         return self._finish_write(self._send(message), size, pending)
 
@@ -398,12 +389,9 @@ class BatchWriter:
         """Take the waiting batch."""
         if self._queued_in is not None:
             self._leave_timer_queue()
-        self._comment_due = (
-            False  # the batch keeps the connection alive, and may end in half an event
-        )
         body = self._buffer.take(now)
-        if self._keepalive_interval is not None:
-            self._tail = (self._tail + body[-TAIL_LENGTH:])[-TAIL_LENGTH:]
+        if self._keepalive is not None:
+            self._keepalive.look_at(body)
         return body
 
     def _leave_timer_queue(self) -> None:
@@ -438,8 +426,8 @@ class BatchWriter:
             self.closed
         ):  # aborted and counted as lost, but the server's `send` could not be cancelled
             return
-        if self._keepalive_interval is not None:
-            self._write_ended = self._time()
+        if self._keepalive is not None:
+            self._keepalive.write_ended()
         self._buffer.sent()
         if size is not None:
             self.writes += 1
@@ -463,16 +451,13 @@ class BatchWriter:
         self._close(WRITE_STALLED)
         return None
 
-    def _keepalive_timer_expired(self, now: float) -> float | None:
-        assert self._keepalive_interval is not None  # the timer was set
-        deadline = self._write_ended + self._keepalive_interval
-        if now < deadline:
-            return deadline
-        # A comment must not come between a chunk and its write, nor queue behind a write in flight.
-        if self._parker.parked and not self._buffer.waiting and at_event_boundary(self._tail):
-            self._comment_due = True
-            self._parker.unpark()
-        return now + self._keepalive_interval
+    def _wake_for_comment(self) -> bool:
+        """Wake the task and return True, if it has nothing to write. A comment must not come
+        between a chunk and its write, nor queue behind a write in flight."""
+        if not self._parker.parked or self._buffer.waiting:
+            return False
+        self._parker.unpark()
+        return True
 
 
 def body_message(body: bytes) -> Message:

@@ -36,8 +36,8 @@ class StreamReport:
     `dataclasses.asdict` and `pickle` copy the exception as its class allows. Some classes of other
     packages allow no copy: `dataclasses.replace(report, error=None)` makes a report without it."""
     chunks: int
-    """Chunks (bodies of the app's messages) that the middleware accepted. An empty chunk counts
-    only if it is the first of the response."""
+    """Chunks (bodies of the app's messages) that the middleware accepted. Empty chunks and files
+    (zerocopysend, pathsend) do not count."""
     bytes_in: int
     """Bytes of these chunks."""
     writes: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -173,18 +175,100 @@ async def test_no_comment_follows_bytes_that_were_not_inspected(unusual: Message
     assert talk.bodies[-1] == COMMENT
 
 
-async def test_no_comment_follows_the_end_of_the_response() -> None:
-    """No comment is sent after the last message, however long the app goes on."""
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(last(EVENT), id="last"),
+        pytest.param({**last(EVENT), "x.trace": "42"}, id="last-with-an-unknown-key"),
+        pytest.param({"type": "http.response.pathsend", "path": "/answer"}, id="pathsend"),
+        pytest.param({"type": "http.response.zerocopysend", "file": 7}, id="zerocopysend"),
+    ],
+)
+async def test_no_comment_follows_the_end_of_the_response(end: Message) -> None:
+    """No comment is sent after the message that ends the body, however long the app goes on."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
-        await send(last(EVENT))
+        await send(end)
         await advance(9)
 
     async with Conversation(SSEBatchingMiddleware(app, keepalive_interval=1)) as talk:
         await talk.ended()
-    assert talk.body == EVENT
+    assert [sent.message for sent in talk.sent] == [start(), end]
     assert talk.error is None
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        pytest.param({**chunk(b"data: ha"), "x.trace": "42"}, id="with-an-unknown-key"),
+        pytest.param(
+            {"type": "http.response.zerocopysend", "file": 7, "more_body": True}, id="zerocopysend"
+        ),
+    ],
+)
+async def test_a_comment_due_as_an_unusual_message_comes_does_not_follow_it(
+    unusual: Message, early: bool
+) -> None:
+    """A comment that is due in the moment in which the app sends a body that is not looked at is
+    taken back: it would stand inside the event that the body begins. Pitfall 46."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def agent() -> None:
+            await advance(1)
+            await send(unusual)
+            await advance(0.5)
+
+        async with anyio.create_task_group() as tasks:
+            if early:  # the timer of the agent is set before that of the comment
+                tasks.start_soon(agent)
+                await anyio.wait_all_tasks_blocked()
+            await send(start())
+            await send(chunk(EVENT))
+            if not early:
+                tasks.start_soon(agent)
+        await send(last(b"lf\n\n"))
+
+    talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
+
+    messages = [sent.message for sent in talk.sent]
+    assert messages[messages.index(unusual) + 1 :] == [last(b"lf\n\n")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param([b"Hello", b" world.\n\n", b"A paragraph.\n\n"], id="words"),
+        pytest.param([b"d", b"ear reader,\n\n", b"hello.\n\n"], id="like-a-field"),
+        pytest.param([b"\n\n", b"Hello.\n\n", b"Bye.\n\n"], id="blank-lines-first"),
+        pytest.param([b'{"text": "a"}\n\n', b'{"text": "b"}\n\n'], id="json"),
+        pytest.param([b"Note: this\n\n", b"is text.\n\n"], id="with-a-colon"),
+    ],
+)
+@pytest.mark.parametrize("merge", [None, "auto"])
+async def test_text_without_events_gets_no_comments(text: list[bytes], merge: Any) -> None:
+    """A body whose first bytes are no field of an event and no comment is plain text, which many
+    apps stream as `text/event-stream`. A comment would be a line of the text. Pitfall 83."""
+    steps: list[bytes | float] = []
+    for part in text:
+        steps += [part, 2.5]
+
+    app = SSEBatchingMiddleware(emitting(*steps), keepalive_interval=1, merge=merge)
+
+    assert (await converse(app)).body == b"".join(text)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"data: 1\n\n", b"id\n\n", b": hello\n\n", b"\xef\xbb\xbfevent:x\n\n", b"\r\nretry:9\n\n"],
+)
+async def test_any_field_and_any_comment_begins_an_event_stream(first: bytes) -> None:
+    """Comments follow, wherever the first line is cut."""
+    for position in range(len(first)):
+        app = emitting(first[:position], 0.25, first[position:], 1.5)
+        talk = await converse(SSEBatchingMiddleware(app, keepalive_interval=1))
+        assert (position, talk.body) == (position, first + COMMENT)
 
 
 async def test_a_failed_comment_cancels_the_token() -> None:

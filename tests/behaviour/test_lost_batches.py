@@ -59,7 +59,7 @@ async def the_last_message(send: Send) -> None:
 async def test_a_stream_that_lost_a_batch_is_closed_also_for_those_who_do_not_wait(
     deliver: Deliver, listens: bool
 ) -> None:
-    """Whoever waits for the write gets its exception. The bytes of other sends are lost with it, so
+    """The sender that waits for the write gets its exception. The bytes of other sends are lost, so
     the token is cancelled, later sends are rejected, and the report does not say `completed`."""
     error = RuntimeError("the audit log is locked")
     raised: list[BaseException] = []
@@ -142,7 +142,7 @@ async def outlive_cancellation(seconds: float) -> None:
 
 async def test_a_stream_that_stalled_never_gets_its_end() -> None:
     """A `send` that outlives its cancellation may deliver its batch. The batch behind it is lost,
-    so the last message, which stood in line, is not written. Nothing is left of the request."""
+    so the last message, which waited behind it, is not written. Nothing is left of the request."""
     before = (living_tasks(), pending_timers())
     reports: list[StreamReport] = []
 

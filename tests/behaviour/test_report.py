@@ -187,6 +187,38 @@ async def test_a_stream_without_a_chunk_has_no_time_to_its_first() -> None:
     assert (report.recorded, report.recorded_all) == (b"", True)
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(chunk(b"ab"), id="chunk"),
+        pytest.param({**chunk(b"ab"), "x.trace": "42"}, id="with-an-unknown-key"),
+        pytest.param(last(b"ab"), id="last"),
+    ],
+)
+@pytest.mark.parametrize("empty", [True, False], ids=["behind-an-empty-chunk", "first"])
+async def test_the_first_chunk_is_the_first_with_a_body(first: Message, empty: bool) -> None:
+    """An empty chunk at the beginning sends the headers on some servers, and does not count. Any
+    other body does."""
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        if empty:
+            await send(chunk(b""))
+        await advance(1)
+        await send(first)
+        await advance(1)
+        if first["more_body"]:
+            await send({**chunk(b""), "x.trace": "42"})
+            await send(chunk(b""))
+            await send(last())
+
+    await converse(SSEBatchingMiddleware(app, on_close=reports.append))
+
+    (report,) = reports
+    assert (report.chunks, report.bytes_in, report.time_to_first_chunk) == (1, 2, 1)
+
+
 async def test_body_messages_that_pass_untouched_count_too() -> None:
     """A body message with a key that ASGI does not know counts as a chunk, too."""
     reports: list[StreamReport] = []

@@ -72,7 +72,7 @@ def is_timer_write(message: Message) -> bool:
 
 async def test_a_wrapper_can_reset_a_context_variable_behind_its_send() -> None:
     """A token of a context variable is accepted only in the context that made it. A wrapper that
-    traces or logs each `send` uses one. Pitfall 56."""
+    traces or logs each `send` uses one. Pitfall 81."""
 
     async def trace(send: Send, message: Message) -> None:
         token = variable.set("a send")
@@ -88,7 +88,7 @@ async def test_a_wrapper_can_reset_a_context_variable_behind_its_send() -> None:
 
 async def test_each_write_finds_what_the_last_write_left() -> None:
     """A wrapper that counts, or keeps a span open from one `send` to the next, does so in a context
-    variable. Pitfall 56."""
+    variable. Pitfall 81."""
     found = list[str]()
 
     async def count(send: Send, message: Message) -> None:
@@ -103,7 +103,7 @@ async def test_each_write_finds_what_the_last_write_left() -> None:
 
 async def test_what_a_wrapper_sets_is_set_behind_its_wait() -> None:
     """The precision of `decimal` is a context variable, as the current span of a tracer is.
-    Pitfall 56."""
+    Pitfall 81."""
     results = list[str]()
 
     async def calculate(send: Send, message: Message) -> None:
@@ -118,7 +118,7 @@ async def test_what_a_wrapper_sets_is_set_behind_its_wait() -> None:
 
 async def test_a_wrapper_sees_what_the_app_set_before_the_response() -> None:
     """The context of a response is that of its start. What the app sets later, and what a wrapper
-    sets, stays on its own side. Pitfall 57."""
+    sets, stays on its own side. Pitfall 82."""
     found, at_the_end = list[str](), list[str]()
 
     async def note(send: Send, message: Message) -> None:

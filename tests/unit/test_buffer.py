@@ -108,7 +108,8 @@ class Buffering(RuleBasedStateMachine):
     def add(self, chunk: bytes, gap: int) -> None:
         self.now += gap
         self.buffer.add(chunk, self.now)
-        self.came.append(chunk)
+        if chunk:  # an empty chunk does not count
+            self.came.append(chunk)
         self.waiting += chunk
         assert self.buffer.deadline <= self.now or len(self.waiting) < 64
 

@@ -163,11 +163,14 @@ def test_nothing_is_due_while_nothing_waits() -> None:
 
 
 def test_an_empty_chunk_waits_like_any_other() -> None:
-    """An empty chunk makes a batch: on some servers an empty chunk sends the headers."""
+    """An empty chunk makes a batch: on some servers an empty chunk sends the headers. It does not
+    count as a chunk."""
     buffer = Buffer(DELAY, LARGE)
+    assert buffer.untouched
 
     assert add(buffer, b"", 1000)
-    assert (buffer.waiting, buffer.size, buffer.chunks) == (True, 0, 1)
+    assert (buffer.waiting, buffer.size, buffer.chunks) == (True, 0, 0)
+    assert (buffer.untouched, buffer.stream_began) == (False, None)
     assert buffer.take(1000) == b""
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_batching._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary
+from sse_batching._sse import KEEPALIVE_COMMENT, TAIL_LENGTH, at_event_boundary, begins_event_stream
 
 
 def read(stream: bytes) -> list[bytes]:
@@ -39,6 +39,31 @@ def read(stream: bytes) -> list[bytes]:
 def test_an_event_boundary_is_recognized(tail: bytes, boundary: bool) -> None:
     """A boundary is a blank line, unless its CR may be the first half of a CRLF."""
     assert at_event_boundary(tail) is boundary
+
+
+@pytest.mark.parametrize(
+    ("head", "begins"),
+    [
+        pytest.param(b"", None, id="nothing-yet"),
+        pytest.param(b"\xef\xbb", None, id="half-a-byte-order-mark"),
+        pytest.param(b"\r\n", None, id="blank-line"),
+        pytest.param(b"dat", None, id="half-a-name"),
+        pytest.param(b"data", None, id="name-without-an-end"),
+        pytest.param(b"data:", True, id="field"),
+        pytest.param(b"id\r", True, id="field-without-a-value"),
+        pytest.param(b":", True, id="comment"),
+        pytest.param(b"\xef\xbb\xbf\nevent: x", True, id="behind-a-mark-and-a-blank-line"),
+        pytest.param(b"database: x", False, id="longer-name"),
+        pytest.param(b"Data: x", False, id="upper-case"),
+        pytest.param(b"data : x", False, id="space-behind-the-name"),
+        pytest.param(b"x: y", False, id="unknown-field"),
+        pytest.param(b"Hello", False, id="text"),
+        pytest.param(b"\xef\xbb\xbfHello", False, id="text-behind-a-mark"),
+    ],
+)
+def test_the_beginning_of_an_event_stream_is_recognized(head: bytes, begins: bool | None) -> None:
+    """A field that the standard names, or a comment, begins an event stream. None: unknown."""
+    assert begins_event_stream(head) is begins
 
 
 some_lines = st.text(alphabet="a:\r\n", max_size=8)
