@@ -35,8 +35,8 @@ LONGEST_TAG: Final = 100
 """Bytes of a tag with each of its characters escaped, and with some space around it."""
 
 PLAINLY_NO_TAG: Final = re.compile(rb" *[!-;=-\[\]-~]")
-"""The beginning of most bodies, which are neither blank nor a tag. A body that begins with `<`, with
-an escape or with a character outside ASCII has to be decoded."""
+"""The beginning of most bodies, which are neither blank nor a tag. A body that begins with `<`, an
+escape or a character outside ASCII has to be decoded."""
 
 
 class Urgency(IntEnum):

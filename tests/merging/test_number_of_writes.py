@@ -81,7 +81,8 @@ async def test_an_event_that_is_rare_goes_at_once(kind: Kind) -> None:
 
     It is so also after a time in which such events were frequent.
     """
-    steps = [*interleaved(kind, 20), *[BEAT, kind.delta(b"b")] * 202, kind.other, 1.0]
+    beat: list[bytes | float] = [BEAT, kind.delta(b"b")]
+    steps = [*interleaved(kind, 20), *beat * 202, kind.other, 1.0]
     writes = await written(kind, *steps, merge=kind.format)
     at, body = writes[-1]
     assert at == pytest.approx(222 * BEAT)
