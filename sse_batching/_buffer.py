@@ -173,9 +173,9 @@ class Buffer:
     def _hurry(self, now: float) -> None:
         """Make the batch due for an event that is no delta, as long as such events are rare.
 
-        A batch that goes early costs one write more than without merging if another chunk comes
-        before it would have been due, and else none: later batches begin later, too, so there are
-        not more of them. (A server that takes each write at once is assumed.)
+        A batch that goes early costs at most one write, and none if no chunk comes before the batch
+        would have been due: all later batches then begin as late as without hurrying, or later.
+        This assumes that the server takes each write at once.
         """
         if now >= self.deadline:
             return

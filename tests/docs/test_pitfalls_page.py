@@ -13,7 +13,7 @@ import pytest
 TESTS: Final = Path(__file__).parents[1]
 PAGE: Final = (TESTS.parent / "docs" / "pitfalls.md").read_text()
 ROWS: Final = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
-LAST: Final = 71
+LAST: Final = 73
 
 NUMBERS: Final = re.compile(r"\bPitfalls? (\d+(?:(?:, | and )\d+)*)\.$")
 """How the docstring of a test ends: "Pitfall 3.", "Pitfalls 3, 4 and 5."."""

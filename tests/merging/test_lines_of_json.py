@@ -53,7 +53,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 async def test_lines_of_json_are_merged_under_each_of_their_names(
     media_type: str, separator: bytes
 ) -> None:
-    """All names for the same framing are read alike, also with a record separator (RFC 7464)."""
+    """All names for the same framing are read alike, also with a record separator (RFC 7464).
+
+    Pitfall 72.
+    """
     opener, a, b, ab = (separator + line({"delta": text}) for text in ("x", "a", "b", "ab"))
     merging = SSEBatchingMiddleware(
         sending(
@@ -81,7 +84,10 @@ async def test_a_line_with_a_separator_is_not_merged_with_one_without() -> None:
 @pytest.mark.anyio
 @on_every_loop
 async def test_the_json_lines_of_fastapi_are_merged() -> None:
-    """An endpoint of FastAPI that yields dictionaries is merged: it streams `application/jsonl`."""
+    """An endpoint of FastAPI that yields dictionaries is merged: it streams `application/jsonl`.
+
+    Pitfall 72.
+    """
     api = FastAPI()
 
     @api.get("/")

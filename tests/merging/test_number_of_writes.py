@@ -63,7 +63,7 @@ async def test_events_beside_each_delta_do_not_undo_the_batching(kind: Kind) -> 
     """A stream with another event beside each delta costs hardly more writes than without merging.
 
     ag-ui-langgraph sends a RAW event beside each delta. The bytes are as without merging, because
-    only neighbours are merged.
+    only neighbours are merged. Pitfall 73.
     """
     steps = interleaved(kind, 160)
     alone = await written(kind, *steps)
