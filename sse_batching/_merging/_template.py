@@ -208,7 +208,7 @@ class JSONTemplate:
         bodies = self._bodies
         if not PLAINLY_NO_TAG.match(body):
             text = _decoded(body).strip()
-            if text in TAGS or not (text or bodies):
+            if not text or text in TAGS:
                 return True
         if not bodies or PLAINLY_NO_TAG.match(bodies[0]):
             return False

@@ -91,16 +91,12 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "_merging/_template.py": [
         ("a closing tag stands alone", '"</thinking>"', '"</thinkin>"'),
-        ("a tag stands alone", "if text in TAGS or not", "if not"),
-        (
-            "blank text begins no run",
-            "if text in TAGS or not (text or bodies)",
-            "if text in TAGS",
-        ),
+        ("a tag stands alone", "if not text or text in TAGS:", "if not text:"),
+        ("blank text begins no run", "if not text or text in TAGS:", "if text in TAGS:"),
         (
             "blank text may be amid a run",
-            "if text in TAGS or not (text or bodies)",
-            "if text in TAGS or not text",
+            "suspicious = not (bodies and body) or",
+            "suspicious = not (bodies and body.strip()) or",
         ),
         (
             "no tag comes of merging",
