@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import Final
 
-from ._merging import Merger
+from ._merging import Merger, Urgency
+
+EXTRA_WRITES: Final = 8
+"""How many more writes a stream may cost than without merging: see `Buffer._hurry`."""
+
+MOST_HURRIED: Final = 4
+"""Hurry for at most one in this many chunks, and for two more."""
+
+_AT_ONCE: Final = Urgency.AT_ONCE
 
 
 def no_writer(now: float) -> None:
@@ -28,8 +37,9 @@ class Buffer:
     stream would stutter.
 
     With a merger, adjacent events of a batch are merged, and some events make their batch due at
-    once. Sizes count the bytes that came in, before merging. Sizes are bytes, times are seconds on
-    the caller's clock.
+    once: those of `flush_on` always, those that are no deltas as long as they are rare.
+
+    Sizes count the bytes that came in, before merging. Times are seconds on the caller's clock.
     """
 
     __slots__ = (
@@ -37,11 +47,14 @@ class Buffer:
         "_bytes_taken",
         "_chunks",
         "_chunks_taken",
+        "_extra_writes",
         "_fast_path",
         "_first_arrival",
+        "_hurried",
         "_last_arrival",
         "_lost",
         "_merger",
+        "_unhurried_deadline",
         "deadline",
         "in_flight",
         "longest_delay",
@@ -86,6 +99,12 @@ class Buffer:
         self._first_arrival = 0.0  # of the waiting batch
         self._last_arrival = -inf
         self._burst_began = -inf
+        self._hurried = 0
+        """Chunks that asked to hurry while their batch was not yet due."""
+        self._unhurried_deadline = -inf
+        """When the batch that hurried last would have been due."""
+        self._extra_writes = 0
+        """An upper limit of the writes that hurrying has cost."""
         self._chunks_taken = 0
         self._bytes_taken = 0
         self._lost = 0
@@ -141,12 +160,34 @@ class Buffer:
             if wait > self.max_delay:
                 wait = self.max_delay
             self.deadline = now + wait
+            if now < self._unhurried_deadline:
+                # Without hurrying, this chunk would be in the batch before.
+                self._extra_writes += 1
+                self._unhurried_deadline = -inf
         self.schedule(now)
 
     def _merge(self, chunk: bytes, now: float) -> None:
         assert self._merger is not None
         self._chunks_taken += 1  # counted now: the merger keeps no list of chunks
-        if self._merger.add(chunk):
+        if urgency := self._merger.add(chunk):
+            if urgency is _AT_ONCE:
+                self._make_due(now)
+            else:
+                self._hurry(now)
+
+    def _hurry(self, now: float) -> None:
+        """Make the batch due for an event that is no delta, as long as such events are rare.
+
+        A batch that goes early costs at most one write, and none if no chunk comes before the batch
+        would have been due: all later batches then begin as late as without hurrying, or later.
+        This assumes that the server takes each write at once.
+        """
+        if now >= self.deadline:
+            return
+        self._hurried += 1
+        rare = MOST_HURRIED * (self._hurried - 2) <= self._chunks_taken
+        if rare and self._extra_writes < EXTRA_WRITES:
+            self._unhurried_deadline = self.deadline
             self._make_due(now)
 
     def _make_due(self, now: float) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, cast
 
 from . import formats
 from ._merging import Format
+from ._sse import EVENT_STREAM, is_json_lines
 from ._types import Predicate
 from .report import StreamReport
 
@@ -57,6 +58,9 @@ class Options:
         _check_size("max_batch_bytes", self.max_batch_bytes, least=1)
         _check_size("record_bytes", self.record_bytes, least=0)
         _check_size("max_merged_bytes", self.max_merged_bytes, least=1)
+        for name in ("merge", "flush_on"):
+            if getattr(self, name):
+                _check_readable(name, self.media_types)
         for name in ("enabled", "on_close"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -78,6 +82,22 @@ def _check_size(name: str, value: int, *, least: int) -> None:
         raise TypeError(f"{name} must be a whole number of bytes; got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least} bytes; got {value!r}")
+
+
+def _check_readable(name: str, media_types: frozenset[bytes]) -> None:
+    """Raise `ValueError` if an option that reads events would be ignored: none of the media types
+    can be read, or one is of JSON that is not in lines.
+
+    Other types, such as `text/csv`, may stand beside: nobody looks for events in them.
+    """
+    unread = sorted(t for t in media_types if t != EVENT_STREAM and not is_json_lines(t))
+    wrong = [t for t in unread if len(unread) == len(media_types) or b"json" in t]
+    if wrong:
+        raise ValueError(
+            f"media_types must be text/event-stream or lines of JSON (application/x-ndjson, "
+            f"application/jsonl, application/json-seq) for {name} to read them; got "
+            f"{wrong[0].decode()!r}"
+        )
 
 
 def merged_formats(value: Merge) -> tuple[Format, ...]:

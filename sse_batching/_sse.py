@@ -18,6 +18,16 @@ TAIL_LENGTH: Final = 3
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
+RECORD_SEPARATOR: Final = b"\x1e"
+"""What a line of a JSON text sequence begins with (RFC 7464)."""
+
+EVENT_STREAM: Final = b"text/event-stream"
+
+_JSON_LINES: Final = re.compile(
+    rb"(application|text)/(x-)?([\w.-]+\+)?(ndjson|ldjson|jsonl|json-?lines|json-seq)"
+    rb"|application/(x-)?stream\+json"
+)
+
 _LINE_END: Final = rb"(?:\r\n|\n|\r)"
 # A CR at the end of a chunk may be half of a CRLF. The event ends with that CR nevertheless, as it
 # does for clients. If the LF follows, it begins the next block, as one more blank line.
@@ -52,6 +62,15 @@ def begins_event_stream(head: bytes) -> bool | None:
     if end:
         return name in _FIELD_NAMES or not name  # no name: a comment
     return None if any(known.startswith(name) for known in _FIELD_NAMES) else False
+
+
+def is_json_lines(media_type: bytes) -> bool:
+    """Return True if a body of this media type, in lower case, has one JSON value in each line.
+
+    No standard names such a type. Many names are in use, such as `application/x-ndjson` by Ollama
+    and `application/jsonl` by FastAPI. In a JSON text sequence each line begins with a separator.
+    """
+    return _JSON_LINES.fullmatch(media_type) is not None
 
 
 class Span(NamedTuple):
@@ -178,6 +197,10 @@ def read_first_event(block: bytes) -> Event | None:
 
 
 def read_line(block: bytes) -> Event | None:
-    """Return a line of newline-delimited JSON as an event; None if the line is blank."""
+    """Return a line of newline-delimited JSON as an event; None if the line is blank.
+
+    The data of a line that begins with a record separator is what follows the separator.
+    """
+    start = len(RECORD_SEPARATOR) if block.startswith(RECORD_SEPARATOR) else 0
     end = len(block.rstrip(b"\r\n"))
-    return Event(block, "", (Span(0, end),)) if end else None
+    return Event(block, "", (Span(start, end),)) if end > start else None

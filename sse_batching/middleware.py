@@ -62,7 +62,8 @@ class SSEBatchingMiddleware:
         max_batch_bytes: flush at this size. Also the bound on what is buffered for a stream, with
             the write in flight. At the bound the app's `send` waits until the server has taken a
             write. The one chunk that crosses the bound is still buffered.
-        media_types: the responses to batch, as `type/subtype`.
+        media_types: the responses to batch, as `type/subtype`. With `merge` or `flush_on`, JSON has
+            to be in lines (`application/jsonl`): other JSON cannot be read.
         keepalive_interval: send a comment line when nothing was sent for so long; None: never.
             Only into a `text/event-stream` without `Content-Length` and `Content-Encoding`, and
             only between events.
@@ -75,8 +76,9 @@ class SSEBatchingMiddleware:
         merge: join adjacent text deltas of a batch into one event. None: leave events unchanged.
             `"auto"`: detect the format. Or one or several formats of `sse_batching.formats`. In a
             stream of a detected format, an event that is no text delta is written at once, in one
-            write with what is pending. Unknown events pass through. docs/merging.md says what this
-            changes for clients, and which responses are never merged.
+            write with what is pending, as long as such events are rare. Unknown events pass
+            through. docs/merging.md says what this changes for clients, and which responses are
+            never merged.
         flush_on: events that are written at once, also without `merge`: the values of their
             `event` field, or of the member `type` of their JSON data.
         max_merged_bytes: the largest size of a merged event.

@@ -8,5 +8,6 @@ by rules, which are data.
 from ._formats import Format, JSONFormat
 from ._merger import Merger
 from ._rules import Rule
+from ._template import Urgency
 
-__all__ = ["Format", "JSONFormat", "Merger", "Rule"]
+__all__ = ["Format", "JSONFormat", "Merger", "Rule", "Urgency"]

@@ -18,7 +18,7 @@ from .._sse import (
 )
 from ._formats import Format
 from ._pattern import Parts
-from ._template import Delta, Template
+from ._template import AT_ONCE, HURRY, MAY_WAIT, Delta, Template, Urgency
 from ._values import MISSING
 
 GIVE_UP_AFTER_UNKNOWN: Final = 16
@@ -120,8 +120,8 @@ class Merger:
     def _has_run(self) -> bool:
         return bool(self._templates) and self._templates[0].size > 0
 
-    def add(self, chunk: bytes) -> bool:
-        """Add a chunk. Return True if what is ready now must not wait."""
+    def add(self, chunk: bytes) -> Urgency:
+        """Add a chunk. Return how long what is ready now may wait."""
         templates = self._templates
         # Fast path: the chunk is one more event of the template that was used last.
         if templates and self._place is _BETWEEN_BLOCKS:
@@ -132,18 +132,18 @@ class Merger:
                 and template.add(chunk)
             ):
                 self._wasted_reads = 0
-                return template.urgent
+                return template.urgency
         if self._passes_through:
             self._pass_through(chunk)
-            return False
-        urgent = False
+            return MAY_WAIT
+        urgency = MAY_WAIT
         for block in self._splitter.feed(chunk):
-            urgent |= self._add_block(block)
+            urgency = max(urgency, self._add_block(block))
         if self._passes_through or self.held >= self._max_batch_bytes:
             self.stop()
         if self._place is not Place.IN_TORN_BLOCK:
             self._place = Place.IN_BLOCK if self.held else Place.BETWEEN_BLOCKS
-        return urgent
+        return urgency
 
     def take(self) -> bytes:
         """Return all that is ready, and end the current run."""
@@ -166,27 +166,27 @@ class Merger:
         self._templates = []
         self.mode = Mode.PASSTHROUGH
 
-    # Blocks. These methods return True if what is ready must not wait.
+    # Blocks. These methods return how long what is ready may wait.
 
-    def _add_block(self, block: bytes) -> bool:
+    def _add_block(self, block: bytes) -> Urgency:
         if self._place is Place.IN_TORN_BLOCK:
             self._place = Place.BETWEEN_BLOCKS
             self._pass_through(block)
-            return False
+            return MAY_WAIT
         for template in self._templates:
             if self._add_to(template, block):
                 self._wasted_reads = 0
-                return template.urgent
+                return template.urgency
         if self._passes_through:
             self._pass_through(block)
-            return False
+            return MAY_WAIT
         merging = self.mode is Mode.MERGING
         event = self._read(block) if self._must_be_read(block) else None
         if self._read is read_first_event:
             self._read = read_event
         if event is None:  # for example a comment
             self._pass_through(block)
-            return merging
+            return HURRY if merging else MAY_WAIT
         return self._add_event(event)
 
     def _must_be_read(self, block: bytes) -> bool:
@@ -195,12 +195,12 @@ class Merger:
             return False
         return self.mode is not Mode.MERGING or any(f.mark in block for f in self._formats)
 
-    def _add_event(self, event: Event) -> bool:
+    def _add_event(self, event: Event) -> Urgency:
         value = _json_value(event)
         names = {event.name or "message"}
         if isinstance(value, dict) and isinstance(kind := value.get("type"), str):
             names.add(kind)
-        urgent = not names.isdisjoint(self._flush_on)
+        urgency = MAY_WAIT if names.isdisjoint(self._flush_on) else AT_ONCE
         first, self._has_begun = not self._has_begun, True
         self._detect_format(event, value)
         delta = None if first else self._read_delta(event, value)
@@ -208,17 +208,17 @@ class Merger:
             self._pass_through(event.block)
             if self.mode is Mode.MERGING:
                 self._wasted_reads = 0
-                return True
-            return urgent or first
+                return max(urgency, HURRY)
+            return max(urgency, HURRY) if first else urgency
         learned = delta.template
         template = next((known for known in self._templates if known.accepts(learned)), learned)
-        template.urgent = urgent
+        template.urgency = urgency
         self._wasted_reads = self._wasted_reads + 1 if template is learned else 0
         if self._wasted_reads == GIVE_UP_AFTER_UNMERGED:
             self._give_up()
         if not self._add_to(template, event.block, delta.parts):
             self._pass_through(event.block)
-        return urgent
+        return urgency
 
     # Formats.
 

@@ -46,8 +46,12 @@ ZERO: Final = ord("0")
 STRING_BODY: Final = re.compile(
     rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 )
+# A delta that begins with the second half of a character is not joined to the first half. A client
+# that decodes each event by itself gets two halves, and would get the whole character of a merged
+# event. The second half is a low surrogate (RFC 8259, section 7), or a continuation byte of UTF-8.
+DELTA_BODY: Final = re.compile(rb"(?!\\u[dD][c-fC-F]|[\x80-\xbf])" + STRING_BODY.pattern)
 EXPRESSIONS: Final = {
-    DELTA: STRING_BODY,
+    DELTA: DELTA_BODY,
     STRING: STRING_BODY,
     NUMBER: re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"),
     OTHER: re.compile(rb"(?!)"),  # matches nothing: only a parser knows where the value ends

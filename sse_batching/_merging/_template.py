@@ -10,16 +10,18 @@ spaces there). An event that fits the template as bytes is not parsed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 from .._sse import Event, Span
 from ._pattern import (
     ARRAY,
     DELTA,
+    DELTA_BODY,
     ID,
     SPACES,
-    STRING_BODY,
     Parts,
     Pattern,
     empty_parts,
@@ -32,12 +34,31 @@ TAGS: Final = frozenset({"<think>", "</think>", "<thinking>", "</thinking>"})
 LONGEST_TAG: Final = 100
 """Bytes of a tag with each of its characters escaped, and with some space around it."""
 
+PLAINLY_NO_TAG: Final = re.compile(rb" *[!-;=-\[\]-~]")
+"""The beginning of most bodies, which are neither blank nor a tag. A body that begins with `<`, an
+escape or a character outside ASCII has to be decoded."""
+
+
+class Urgency(IntEnum):
+    """How long what is ready may wait."""
+
+    MAY_WAIT = 0
+    """As long as any chunk."""
+    HURRY = 1
+    """Not at all, as long as such events are rare: there is an event that is no delta."""
+    AT_ONCE = 2
+    """Not at all: there is an event that `flush_on` names."""
+
+
+# CPython 3.11 takes longer to look up a member of an enum than to use it.
+MAY_WAIT, HURRY, AT_ONCE = Urgency
+
 
 class Template(Protocol):
     """What the events of a run have in common. The events of the current run gather in it."""
 
-    urgent: bool
-    """True if events with this template must not wait."""
+    urgency: Urgency
+    """How long an event with this template may wait."""
     never_merges: bool
     """True if every event with this template stays an event of its own."""
     size: int
@@ -89,7 +110,7 @@ class JSONTemplate:
         "_text",
         "never_merges",
         "size",
-        "urgent",
+        "urgency",
     )
 
     def __init__(self, block: bytes, parts: Parts, *, text: bool, never_merges: bool) -> None:
@@ -103,7 +124,7 @@ class JSONTemplate:
         self._pattern = Pattern(literals, self._kinds, empty_parts(block, parts))
         self._text = text
         self.never_merges = never_merges
-        self.urgent = False
+        self.urgency = MAY_WAIT
         # Cache: the bytes before and after the delta of an earlier event. To compare them is faster
         # than to match the pattern. In some streams they are the same for many events. In others
         # they differ in every event: `_prefix` is None then.
@@ -130,9 +151,11 @@ class JSONTemplate:
         if parts is not None:
             self._unfold(block, parts)
             ((start, end),) = (span for span, kind in parts if kind is DELTA)
+            if not DELTA_BODY.fullmatch(block, start, end):
+                return False
         elif prefix and block.startswith(prefix) and block.endswith(self._suffix):
             start, end = len(prefix), len(block) - len(self._suffix)
-            if not STRING_BODY.fullmatch(block, start, end):
+            if not DELTA_BODY.fullmatch(block, start, end):
                 return False
             self._prefix_hit = True
         else:
@@ -145,8 +168,9 @@ class JSONTemplate:
                 self._prefix = None
         body = block[start:end]
         bodies = self._bodies
-        # Inlined, because every event comes here: most bodies need no closer look.
-        suspicious = not (bodies and body) or b">" in body or b"\\u" in body
+        # Inlined, because every event comes here: most bodies need no closer look. A tag ends with
+        # `>`, which may be written as \u003e.
+        suspicious = not (bodies and body) or b">" in body or b"\\u003" in body
         if suspicious and self._text and self._must_stay_separate(body):
             return False
         bodies.append(body)
@@ -181,13 +205,17 @@ class JSONTemplate:
         """
         if self.never_merges or not body:
             return not body
-        if b">" not in body and b"\\" not in body and body.isascii() and body.strip():
+        bodies = self._bodies
+        if not PLAINLY_NO_TAG.match(body):
+            text = _decoded(body).strip()
+            if not text or text in TAGS:
+                return True
+        if not bodies or PLAINLY_NO_TAG.match(bodies[0]):
             return False
-        text = _decoded(body).strip()
-        if text in TAGS or not (text or self._bodies):
-            return True
-        together = b"".join((*self._bodies, body))
-        return len(together) < LONGEST_TAG and _decoded(together).strip() in TAGS
+        # No body in a run is empty. To join a long run for each delta would take quadratic time.
+        if len(bodies) >= LONGEST_TAG or sum(map(len, bodies)) + len(body) >= LONGEST_TAG:
+            return False
+        return _decoded(b"".join((*bodies, body))).strip() in TAGS
 
     def take(self) -> bytes:
         block, start, end, parts = self._last

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from .._merging._pattern import Parts
-from .._merging._template import Delta, Template
+from .._merging._template import MAY_WAIT, Delta, Template
 from .._sse import Event, is_one_block, read_event
+
+HALF_A_CHARACTER: Final = re.compile(rb"[\x80-\xbf]")
+"""The first byte of a text that begins inside a character. A client gets two halves of a character
+that two events have cut, and would get the whole character of a merged event."""
 
 LINE: Final = re.compile(rb"(data(?=[:\r\n]))?[^\r\n]*(\r\n|\n|\r)")
 
@@ -62,10 +66,10 @@ def _name_and_fields(event: Event) -> tuple[str, bool]:
 class _TextTemplate:
     """The template of events with the same event type, all with an `id` or all without an `id`."""
 
-    __slots__ = ("_last", "_name_and_fields", "_texts", "never_merges", "size", "urgent")
+    __slots__ = ("_last", "_name_and_fields", "_texts", "never_merges", "size", "urgency")
 
     def __init__(self, event: Event) -> None:
-        self.urgent = False
+        self.urgency = MAY_WAIT
         self.never_merges = False
         self.size = 0
         self._name_and_fields = _name_and_fields(event)
@@ -79,7 +83,10 @@ class _TextTemplate:
         event = read_event(block) if is_one_block(block) else None
         if event is None or not _is_text(event) or _name_and_fields(event) != self._name_and_fields:
             return False
-        self._texts.append(_text(event))
+        text = _text(event)
+        if HALF_A_CHARACTER.match(text):
+            return False
+        self._texts.append(text)
         self._last = block
         self.size += len(block)
         return True

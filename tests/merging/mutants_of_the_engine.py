@@ -80,6 +80,8 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     "_merging/_pattern.py": [
         ("the body of a string has whole escapes", "u[0-9a-fA-F]{4}", "u[0-9a-fA-F]+"),
         ("the body of a string has no other escapes", r'["\\/bfnrt]', r'["\\/bfnrtx]'),
+        ("a pair that was cut stays cut", r"\\u[dD][c-fC-F]|", ""),
+        ("bytes that were cut stay cut", r"|[\x80-\xbf])", ")"),
         ("a number is one of JSON", "(?:0|[1-9][0-9]*)", "(?:[0-9]*)"),
         (
             "what follows a value is compared",
@@ -89,19 +91,30 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "_merging/_template.py": [
         ("a closing tag stands alone", '"</thinking>"', '"</thinkin>"'),
-        ("a tag stands alone", "if text in TAGS or not", "if not"),
-        (
-            "blank text begins no run",
-            "if text in TAGS or not (text or self._bodies)",
-            "if text in TAGS",
-        ),
+        ("a tag stands alone", "if not text or text in TAGS:", "if not text:"),
+        ("blank text begins no run", "if not text or text in TAGS:", "if text in TAGS:"),
         (
             "blank text may be amid a run",
-            "if text in TAGS or not (text or self._bodies)",
-            "if text in TAGS or not text",
+            "suspicious = not (bodies and body) or",
+            "suspicious = not (bodies and body.strip()) or",
         ),
-        ("no tag comes of merging", "return len(together) < LONGEST_TAG and", "return False and"),
-        ("tags may be escaped", r' or b"\\u" in body', ""),
+        (
+            "no tag comes of merging",
+            'return _decoded(b"".join((*bodies, body))).strip() in TAGS',
+            "return False",
+        ),
+        ("tags may be escaped", r' or b"\\u003" in body', ""),
+        (
+            "what begins with an escape may be a tag",
+            r'rb" *[!-;=-\[\]-~]"',
+            r'rb" *[!-;=-~]"',
+        ),
+        ("what begins with an angle may be a tag", r'rb" *[!-;=-\[\]-~]"', r'rb" *[!-\[\]-~]"'),
+        (
+            "a character that was cut stays cut, though the event has been parsed",
+            "kind is DELTA)\n            if not DELTA_BODY.fullmatch(block, start, end):",
+            "kind is DELTA)\n            if False:",
+        ),
         (
             "other literals forbid merging",
             "            and self._literals == other._literals\n",
@@ -148,7 +161,11 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "_merging/_merger.py": [
         ("the first event is not merged", "delta = None if first", "delta = None if False"),
-        ("the first event does not wait", "return urgent or first\n", "return urgent\n"),
+        (
+            "the first event does not wait",
+            "return max(urgency, HURRY) if first else urgency\n",
+            "return urgency\n",
+        ),
         (
             "a merged event has a limit",
             "template.size + len(block) > self._max_merged_bytes",
@@ -189,14 +206,22 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "        if not first:\n            self._end_run()\n",
             "        if not first:\n",
         ),
-        ("a comment does not wait", "return merging\n", "return False\n"),
-        ("a comment waits where nothing is merged", "return merging\n", "return True\n"),
+        ("a comment does not wait", "return HURRY if merging else MAY_WAIT", "return MAY_WAIT"),
+        (
+            "a comment waits where nothing is merged",
+            "return HURRY if merging else MAY_WAIT",
+            "return HURRY",
+        ),
         (
             "what is no delta does not wait",
-            "self._wasted_reads = 0\n                return True",
-            "self._wasted_reads = 0\n                return urgent",
+            "return max(urgency, HURRY)\n",
+            "return urgency\n",
         ),
-        ("an event of an unknown stream waits", "return urgent or first\n", "return True\n"),
+        (
+            "an event of an unknown stream waits",
+            "return max(urgency, HURRY) if first else urgency\n",
+            "return HURRY\n",
+        ),
         (
             "an unknown stream is given up",
             "if self._wasted_reads == GIVE_UP_AFTER_UNKNOWN and",
@@ -240,7 +265,7 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "        self._end_run()",
         ),
         ("lines are no events", "LineSplitter() if lines else EventSplitter()", "EventSplitter()"),
-        ("a delta may be urgent", "template.urgent = urgent", "template.urgent = False"),
+        ("a delta may be urgent", "template.urgency = urgency", "template.urgency = MAY_WAIT"),
         (
             "a stream that is given up is watched",
             "Mode.WATCHING if self._flush_on else",
@@ -264,8 +289,9 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             'header(scope.get("headers", ()), b"last-event-id") is not None',
             "False",
         ),
-        ("starting_after", 'starting_after" in query', 'starting" in query'),
-        ("starting_after without a value", ", keep_blank_values=True", ""),
+        ("starting_after", 'in b"starting_after"', 'in b"starting"'),
+        ("starting_after without a value", '(?![^&=])"', '="'),
+        ("starting_after with escapes", "(?:%c|%%(?i:%02x))", "(?:%c|%02x)"),
         (
             "the answer to GET is a replay",
             'if not (format.get_is_replay and scope.get("method") == "GET")',
@@ -277,18 +303,27 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
             "and (format.header is None or header(headers, format.header) is not None)",
             "",
         ),
-        ("lines of JSON", 'lines=kind == b"application/x-ndjson"', "lines=False"),
-        (
-            "other media types",
-            'kind not in {b"text/event-stream", b"application/x-ndjson"}',
-            "not kind",
-        ),
+        ("lines of JSON", "lines=lines", "lines=False"),
+        ("other media types", "not (lines or kind == EVENT_STREAM)", "not kind"),
     ],
     "_buffer.py": [
         (
             "an urgent event makes its batch due",
-            "        if self._merger.add(chunk):\n            self._make_due(now)",
-            "        self._merger.add(chunk)",
+            "            self._unhurried_deadline = self.deadline\n            self._make_due(now)",
+            "            pass",
+        ),
+        ("what the user names makes its batch due", "if urgency is _AT_ONCE:", "if False:"),
+        (
+            "only what is rare hurries",
+            "rare = MOST_HURRIED * (self._hurried - 2) <=",
+            "rare = 0 <=",
+        ),
+        ("hurrying has a price", "self._extra_writes < EXTRA_WRITES", "True"),
+        ("each write more is counted", "self._extra_writes += 1", "pass"),
+        (
+            "a write that costs none is not counted",
+            "if now < self._unhurried_deadline:",
+            "if True:",
         ),
         (
             "half an event waits no longer than any chunk",
@@ -320,6 +355,8 @@ OF_THE_ENGINE: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "_options.py": [
         ("merge", "not isinstance(item, Format):", "False:"),
+        ("media types that merging can read", "_check_readable(name, self.media_types)", "pass"),
+        ("JSON that is not in lines", ' or b"json" in t]', "]"),
         ("flush_on", 'raise ValueError(f"flush_on must name events; got {item!r} in it")', "pass"),
         (
             "max_merged_bytes",

@@ -37,6 +37,8 @@ TESTS: Final = [
     "tests/merging/test_delta_format.py",
     "tests/merging/test_rules_hostile.py",
     "tests/merging/test_which_responses_are_merged.py",
+    "tests/merging/test_lines_of_json.py",
+    "tests/merging/test_number_of_writes.py",
     "tests/merging/test_merged_responses.py",
 ]
 COPIED: Final = ("sse_batching", "tests", "pyproject.toml")

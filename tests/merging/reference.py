@@ -94,7 +94,7 @@ def _append(items: list[Item], item: Item) -> None:
         return
     items[-1] = item._replace(
         where=before.where or item.where,
-        text=_joined(before.text, item.text),
+        text=before.text + item.text,
         arrays={path: before.arrays[path] + more for path, more in item.arrays.items()},
         last={**before.last, **item.last},
     )
@@ -106,12 +106,6 @@ def _same_key(one: Text, other: Text) -> bool:
         return False
     keys = [(text.name, text.around, text.arrays.keys()) for text in (one, other)]
     return keys[0] == keys[1]
-
-
-def _joined(*texts: str) -> str:
-    """Join texts as UTF-16, so that the two halves of a surrogate pair become one character."""
-    units = "".join(texts).encode("utf-16-le", "surrogatepass")
-    return units.decode("utf-16-le", "surrogatepass")
 
 
 def _text(format: str, event: Event) -> Text | None:
@@ -130,7 +124,7 @@ def _text(format: str, event: Event) -> Text | None:
         event.name,
         _around(data, delta),
         delta.text if at(data, delta.text) else None,
-        _joined(at(data, delta.text)),
+        at(data, delta.text),
         {path: at(data, path) for path in delta.arrays},
         {path: at(data, path) for path in delta.last if path[0] in data},
         event.id,

@@ -7,6 +7,7 @@ import pytest
 from sse_batching import formats
 from sse_batching._merging import Merger
 from sse_batching._merging._merger import Mode
+from sse_batching._merging._template import MAY_WAIT
 from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(join=("list",))
@@ -123,7 +124,7 @@ def test_after_stop_all_passes() -> None:
     merger.add(delta("a") + delta("b") + b"data: ")
     merger.stop()
     rest = [b"half\n\n", delta("c"), delta("d")]
-    assert [merger.add(chunk) for chunk in rest] == [False] * 3
+    assert [merger.add(chunk) for chunk in rest] == [MAY_WAIT] * 3
     assert merger.take() == delta("ab") + b"data: " + b"".join(rest)
 
 

@@ -39,10 +39,10 @@ RIGHT: Final = {
         START + text("a") + text("b"),
         START + text("ab") + text(""),
     ),
-    "halves of a character meet": (
+    "halves of a character stay apart": (
         "anthropic",
-        START + text("\\ud83d") + text("\\ude00"),
-        START + text("😀"),
+        START + text("a") + text("\\ud83d") + text("\\ude00"),
+        START + text("a\\ud83d") + text("\\ude00"),
     ),
     "spaces do not matter": (
         "anthropic",
@@ -74,6 +74,11 @@ RIGHT: Final = {
 }
 
 WRONG: Final = {
+    "halves of a character meet": (
+        "anthropic",
+        START + text("\\ud83d") + text("\\ude00"),
+        START + text("😀"),
+    ),
     "across another key": (
         "anthropic",
         START + text("a") + text("x", 1) + text("b"),

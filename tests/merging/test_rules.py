@@ -13,6 +13,7 @@ from sse_batching._merging._merger import (
     GIVE_UP_AFTER_UNMERGED,
     Mode,
 )
+from sse_batching._merging._template import AT_ONCE, HURRY, MAY_WAIT
 from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
@@ -199,11 +200,11 @@ def test_a_member_that_comes_twice_is_merged_where_it_counts() -> None:
 def test_what_is_no_plain_delta_stands_between_two(barrier: bytes) -> None:
     """Any other block keeps its place and its bytes, and is not merged with a block like it.
 
-    It must not wait: pending deltas go out with it.
+    It asks to hurry: pending deltas go out with it.
     """
     assert is_unchanged(FORMAT, delta("a"), barrier, delta("b"), barrier, barrier, delta("c"))
     merger = merger_after_first_event()
-    assert [merger.add(delta("a")), merger.add(barrier)] == [False, True]
+    assert [merger.add(delta("a")), merger.add(barrier)] == [MAY_WAIT, HURRY]
     assert merger.take() == delta("a") + barrier
 
 
@@ -211,7 +212,7 @@ def test_text_that_is_not_merged_may_wait_as_any_chunk() -> None:
     """Text that may not be merged waits like any chunk: a reader does not wait for it."""
     merger = Merger([formats.openai_chat])
     chunk = '{"object":"chat.completion.chunk","choices":[{"delta":{"role":"x","content":"a"}}]}'
-    assert [merger.add(sse(chunk)) for _ in range(3)] == [True, False, False]
+    assert [merger.add(sse(chunk)) for _ in range(3)] == [HURRY, MAY_WAIT, MAY_WAIT]
     assert merger.take() == sse(chunk) * 3
 
 
@@ -219,7 +220,7 @@ def test_in_an_unknown_stream_nothing_is_urgent_but_the_first_event() -> None:
     """A stream of no known format is batched as without merging."""
     merger = Merger([formats.openai_chat])
     chunks = [sse("1"), sse("2"), b": comment\n\n", delta("x")]
-    assert [merger.add(chunk) for chunk in chunks] == [True, False, False, False]
+    assert [merger.add(chunk) for chunk in chunks] == [HURRY, MAY_WAIT, MAY_WAIT, MAY_WAIT]
 
 
 def test_an_unknown_stream_is_given_up_after_some_events() -> None:
@@ -240,7 +241,8 @@ def test_a_stream_that_is_given_up_is_still_looked_at_for_what_must_not_wait() -
     merger = Merger([formats.openai_chat], flush_on=("now",))
     feed(merger, [sse(str(number)) for number in range(GIVE_UP_AFTER_UNKNOWN)])
     assert merger.mode is Mode.WATCHING
-    assert [merger.add(sse("1")), merger.add(sse("1", "event: now"))] == [False, True]
+    found = [merger.add(sse("1")), merger.add(sse("1", "event: now"))]
+    assert found == [MAY_WAIT, AT_ONCE]
 
 
 def test_a_stream_whose_deltas_are_never_alike_is_given_up() -> None:
@@ -272,9 +274,9 @@ def test_the_format_that_is_seen_first_is_that_of_the_stream() -> None:
 def test_an_event_can_be_urgent_by_its_name_or_its_type() -> None:
     """`flush_on` names events by their `event` field, or by the member `type` of their data."""
     for event in (sse("x", "event: now"), sse({"type": "now"}), delta("x", type="now")):
-        assert Merger([FORMAT], flush_on=("now",)).add(event)
+        assert Merger([FORMAT], flush_on=("now",)).add(event) is AT_ONCE
         merger = Merger([], flush_on=("now",))
-        assert [merger.add(sse("x")), merger.add(event)] == [True, True]
+        assert [merger.add(sse("x")), merger.add(event)] == [HURRY, AT_ONCE]
 
 
 def test_a_delta_can_be_urgent_and_is_still_merged() -> None:
@@ -282,9 +284,9 @@ def test_a_delta_can_be_urgent_and_is_still_merged() -> None:
     one with this template is urgent as well, although it is not parsed."""
     merger = merger_after_first_event(flush_on=("now",))
     for _ in range(3):
-        assert not merger.add(delta("a", type="later"))
-        assert merger.add(delta("b", type="now"))
-        assert merger.add(delta("c", type="now"))
+        assert merger.add(delta("a", type="later")) is MAY_WAIT
+        assert merger.add(delta("b", type="now")) is AT_ONCE
+        assert merger.add(delta("c", type="now")) is AT_ONCE
         assert merger.take() == delta("a", type="later") + delta("bc", type="now")
 
 
@@ -293,7 +295,8 @@ def test_an_urgent_type_may_be_of_any_language(escaped: bool) -> None:
     """`flush_on` finds a type outside ASCII, escaped in the JSON or not."""
     merger = Merger([], flush_on=("größer",))
     feed(merger, [sse("opener")])
-    assert merger.add(sse(json.dumps({"type": "größer"}, ensure_ascii=escaped)))
+    event = sse(json.dumps({"type": "größer"}, ensure_ascii=escaped))
+    assert merger.add(event) is AT_ONCE
 
 
 def test_the_type_of_an_urgent_event_may_be_one_that_differs() -> None:
@@ -301,4 +304,4 @@ def test_the_type_of_an_urgent_event_may_be_one_that_differs() -> None:
     merger = Merger([formats.DeltaFormat()], flush_on=("now",))
     feed(merger, [delta("opener", type="x")])
     found = [merger.add(delta("a", type=kind)) for kind in ("x", "x", "now", "x")]
-    assert found == [False, False, True, False]
+    assert found == [MAY_WAIT, MAY_WAIT, AT_ONCE, MAY_WAIT]

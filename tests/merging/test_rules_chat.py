@@ -9,6 +9,7 @@ import pytest
 
 from sse_batching import formats
 from sse_batching._merging import Merger
+from sse_batching._merging._template import HURRY, MAY_WAIT
 from tests.merging.merged import is_unchanged, merged, sse
 
 CHAT = formats.openai_chat
@@ -325,4 +326,4 @@ def test_text_waits_but_not_with_an_end(
     """Text waits, also if it may not be merged. A chunk with a finish or an error does not wait."""
     merger = Merger([CHAT])
     merger.add(chunk({"role": "assistant"}))
-    assert merger.add(text("a", choice, **top)) is not waits
+    assert merger.add(text("a", choice, **top)) is (MAY_WAIT if waits else HURRY)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Final
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from sse_batching import formats
 from sse_batching._merging import Format, Merger
+from tests.merging.kinds import KINDS, Kind
 from tests.merging.merged import feed, is_unchanged, merged, sse
 
 FORMAT = formats.DeltaFormat(last=("n",), join=("list",))
@@ -118,10 +120,10 @@ def test_no_depth_raises(depth: int) -> None:
 @pytest.mark.parametrize(
     ("first", "last"),
     [
-        pytest.param(b"\\ud83d", b"\\ude00", id="a-pair-in-two-events"),
-        pytest.param(b"\\uD83D", b"x", id="half-a-pair"),
-        pytest.param(b"x", b"\\ude00", id="the-other-half"),
-        pytest.param(b"x\xf0\x9f", b"\x98\x80", id="bytes-of-a-character-in-two-events"),
+        pytest.param(b"\\uD83D", b"x", id="half-a-pair-at-the-end"),
+        pytest.param(b"x", b"x\\ude00", id="half-a-pair-amid-the-text"),
+        pytest.param(b"\\ud83d\\ude00", b"\\uD83D\\uDE00", id="whole-pairs"),
+        pytest.param(b"x", b"\\\\ude00", id="a-backslash-and-letters"),
         pytest.param(b"x\xff", b"\xfe", id="bytes-of-no-character"),
         pytest.param(b"x\xe2\x80\xa8", b"\xe2\x80\xa9\xc2\x85", id="line-ends-of-unicode-only"),
         pytest.param(b"x\\u2028", b"\\u2029", id="the-same-escaped"),
@@ -131,15 +133,48 @@ def test_no_depth_raises(depth: int) -> None:
     ],
 )
 def test_bodies_are_joined_as_bytes(first: bytes, last: bytes) -> None:
-    """Texts are joined as bytes: escapes stay, and halves of a character come together."""
+    """Texts are joined as bytes: escapes stay as they are written."""
     assert merged(FORMAT, delta(b"a"), delta(first), delta(last)) == delta(b"a" + first + last)
     assert merged(FORMAT, delta(first), delta(last)) == delta(first + last)
 
 
-def test_a_pair_that_was_cut_is_whole_again() -> None:
-    """A surrogate pair that two deltas have cut is one character in the merged event."""
-    found = merged(FORMAT, delta(b"\\ud83d"), delta(b"\\ude00"))
-    assert json.loads(found.removeprefix(b"data: "))["delta"] == "\U0001f600"
+HALVES: Final = {
+    "a-pair": (b"x\\ud83d", b"\\ude00y"),
+    "a-pair-in-capitals": (b"x\\uD83D", b"\\uDE00y"),
+    "the-second-half-alone": (b"x", b"\\ude00"),
+    "bytes": (b"x\xf0\x9f", b"\x98\x80y"),
+    "the-last-byte": (b"x\xc3", b"\xa9"),
+}
+
+
+@pytest.mark.parametrize("halves", HALVES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_character_that_two_deltas_have_cut_stays_cut(kind: Kind, halves: str) -> None:
+    """A delta that begins inside a character is not merged with the delta before it.
+
+    Clients decode each event by itself: they would get the character only if merging put it
+    together, which depends on the time at which the second half comes.
+    """
+    a, b = (kind.delta(text) for text in (b"a", b"b"))
+    first, last = (kind.delta(half) for half in HALVES[halves])
+    if kind.name == "plain_text" and b"\\" in HALVES[halves][1]:
+        assert merged(kind.format, first, last) == kind.delta(b"".join(HALVES[halves]))
+        return  # plain text has no escapes
+    assert merged(kind.format, a, first, last, b, b) == b"".join(
+        [kind.delta(b"a" + HALVES[halves][0]), last, kind.delta(b"bb")]
+    )
+    assert is_unchanged(kind.format, last, last)
+
+
+def test_half_a_character_is_decoded_as_without_merging() -> None:
+    """The text that a client decodes is the same, character by character, as without merging."""
+    events = [delta(text) for text in (b"a", b"\\ud83d", b"\\ude00", b"b", b"c")]
+
+    def texts(stream: bytes) -> str:
+        lines = [line for line in stream.split(b"\n\n") if line]
+        return "".join(json.loads(line.removeprefix(b"data: "))["delta"] for line in lines)
+
+    assert texts(merged(FORMAT, *events)) == texts(b"".join(events)) == "a\ud83d\ude00bc"
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"-0", b"1.0E+2", b"1" * 4000])

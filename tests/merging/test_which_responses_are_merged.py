@@ -107,6 +107,11 @@ async def test_other_headers_do_not_hinder() -> None:
         {"headers": [(b"Last-Event-ID", b"")]},
         {"scope": {"query_string": b"starting_after=7"}},
         {"scope": {"query_string": b"stream=true&starting_after="}},
+        {"scope": {"query_string": b"starting_after"}},
+        {"scope": {"query_string": b"&&starting_after&x"}},
+        {"scope": {"query_string": b"%73tarting_after=7"}},
+        {"scope": {"query_string": b"x=%zz&starting%5fafte%72=7"}},
+        {"scope": {"query_string": b"starting%5Fafter=7"}},
     ],
     ids=str,
 )
@@ -118,7 +123,23 @@ async def test_a_replay_is_not_merged(request_: dict[str, Any]) -> None:
 @pytest.mark.anyio
 @on_every_loop
 @pytest.mark.parametrize(
-    "query", [b"", b"after=starting_after", b"x=%zz&&=", b"q=\xc3\xa9", b"\xff", b"starting_afte=1"]
+    "query",
+    [
+        b"",
+        b"after=starting_after",
+        b"x=%zz&&=",
+        b"q=\xc3\xa9",
+        b"\xff",
+        b"starting_afte=1",
+        b"starting_after_=1",
+        b"not_starting_after=1",
+        b"x=1;starting_after=1",
+        b"x=1%26starting_after=1",
+        b"Starting_After=1",
+        b"a&" * 30_000,
+        b"&starting_afte" * 4_000,
+    ],
+    ids=lambda query: query[:24].decode("latin-1"),
 )
 async def test_any_other_query_does_not_hinder(query: bytes) -> None:
     """Any other query string does not prevent merging, not even an invalid one."""
