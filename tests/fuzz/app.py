@@ -247,7 +247,7 @@ class AppSide:
         token = self.seen.token
         if token is None:
             return
-        if what == "callback":
+        if what in ("", "callback"):
             self.seen.registered += 1
             token.register(self._called)
         elif what == "raises":
@@ -259,7 +259,8 @@ class AppSide:
             if what == "cancel_task":
                 token.register(task.cancel)
             else:
-                token.register(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+                soon: Any = asyncio.get_running_loop().call_soon_threadsafe
+                token.register(soon, task.cancel)
 
     async def _background(self, number: int, step: Step) -> None:
         await anyio.sleep(step.number)

@@ -60,7 +60,7 @@ def draw(seed: int, loop: str) -> Plan:
     settings = _settings(d, merge)
     count = d.of(1, 1, 1, 1, 1, 2, 2, 3, 4)
     requests = tuple(_request(d, number, merge, loop) for number in range(count))
-    gate = ()
+    gate: tuple[tuple[float, float], ...] = ()
     if any(request.server.gate for request in requests):
         opened = d.when()
         gate = ((d.of(0.0, 0.0, opened / 2), opened),)
@@ -92,11 +92,11 @@ def _settings(d: Draw, merge: str) -> Settings:
 
 
 def _request(d: Draw, number: int, merge: str, loop: str) -> Request:
-    fates = []
+    fates: list[Fate] = []
     if d.often(0.5):
         fates.append(Fate("leave", d.when(), d.turns()))
-    for _ in range(d.of(1, 1, 2) if d.often(0.3) else 0):
-        fates.append(Fate("cancel", d.when(), d.turns()))
+    cancels = d.of(1, 1, 2) if d.often(0.3) else 0
+    fates += [Fate("cancel", d.when(), d.turns()) for _ in range(cancels)]
     if len(fates) > 1 and d.often(0.4):  # at the same time, or nearly
         fates[-1] = Fate(fates[-1].do, fates[0].at, d.turns())
     return Request(

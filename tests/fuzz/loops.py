@@ -13,7 +13,11 @@ import anyio
 import trio
 import trio.testing
 
-MAX_TURNS: Final = 100_000
+BUSY: Final = 1000
+"""Iterations of the event loop after which time goes on, though there is always something ready:
+anyio cancels a task again in each iteration, until the task has ended."""
+
+MAX_TURNS: Final = 50_000
 """Iterations of the event loop after which a run counts as endless."""
 
 PACKAGE: Final = "sse_batching"
@@ -73,6 +77,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.turns = 0
         self.closes_at: float | None = None
         self._rng = rng
+        self._at_one_time = 0  # iterations since the time has jumped
 
     def time(self) -> float:
         return self.now
@@ -87,10 +92,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.turns += 1
         ready, scheduled = self._ready, self._scheduled
         self._forget_cancelled()
-        if not ready and not self._stopping:
-            if not scheduled or self.turns > MAX_TURNS:
-                raise Stuck("no task can go on" if not scheduled else "tasks go on endlessly")
-            self.now = max(self.now, scheduled[0]._when)
+        if self.turns > MAX_TURNS:
+            raise Stuck("tasks go on endlessly")
+        self._at_one_time += 1
+        if (not ready or self._at_one_time > BUSY) and not self._stopping:
+            if scheduled:
+                self._at_one_time = 0
+                self.now = max(self.now, scheduled[0]._when)
+            elif not ready:
+                raise Stuck("no task can go on")
         if self.closes_at is not None and self.now >= self.closes_at:
             raise LoopClosed
         while scheduled and scheduled[0]._when <= self.now:
@@ -263,7 +273,7 @@ class TrioWorld(trio.abc.Instrument):
         return job
 
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        core: Any = trio._core._run  # type: ignore[attr-defined]
+        core: Any = trio._core._run
         before = core._ALLOW_DETERMINISTIC_SCHEDULING
         core._ALLOW_DETERMINISTIC_SCHEDULING = True
         core._r.seed(self._seed if self._shuffled else 0)

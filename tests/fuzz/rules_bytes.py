@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from tests.fuzz.meaning import between_events, meaning, unfinished
 from tests.fuzz.plan import Settings
@@ -119,6 +120,9 @@ def is_gone(taken: Taken) -> bool:
     return isinstance(taken.error, OSError)
 
 
+State: TypeAlias = tuple[tuple[int, ...], int]
+"""How many calls of each task are done, and how many of the delivered bytes they account for."""
+
 # The bytes, with marks for what is not a chunk.
 
 
@@ -157,17 +161,9 @@ def delivered_order(seen: Seen) -> list[Sent] | None:
     """Return the calls of `send` whose bytes the server has taken, in the order in which it took
     them. None if there is no such order: something was lost, doubled or exchanged."""
     whole = delivered(seen)
-    lanes: list[list[Sent]] = []
-    for lane in {(sent.producer, sent.in_background): 0 for sent in seen.sent}:
-        lanes.append(
-            [
-                sent
-                for sent in seen.sent
-                if (sent.producer, sent.in_background) == lane and mark(sent.message)
-            ]
-        )
-    start = (tuple(0 for _ in lanes), 0)
-    before: dict[object, tuple[object, Sent | None]] = {start: (None, None)}
+    lanes = _lanes(seen)
+    start: State = (tuple(0 for _ in lanes), 0)
+    before: dict[State, tuple[State | None, Sent | None]] = {start: (None, None)}
     stack = [start]
     while stack:
         state = stack.pop()
@@ -190,6 +186,15 @@ def delivered_order(seen: Seen) -> list[Sent] | None:
     return None
 
 
+def _lanes(seen: Seen) -> list[list[Sent]]:
+    """Return the calls of each task of the app that sends, in order."""
+    lanes: dict[tuple[int, bool], list[Sent]] = {}
+    for sent in seen.sent:
+        if mark(sent.message):
+            lanes.setdefault((sent.producer, sent.in_background), []).append(sent)
+    return list(lanes.values())
+
+
 def _overtakes(seen: Seen, sent: Sent, lanes: list[list[Sent]], done: tuple[int, ...]) -> bool:
     """Return True if a call of another producer returned before this one began, and is still to
     come."""
@@ -202,7 +207,7 @@ def _overtakes(seen: Seen, sent: Sent, lanes: list[list[Sent]], done: tuple[int,
     return False
 
 
-def _path(before: dict[object, tuple[object, Sent | None]], state: object) -> list[Sent]:
+def _path(before: dict[State, tuple[State | None, Sent | None]], state: State | None) -> list[Sent]:
     found: list[Sent] = []
     while state is not None:
         state, sent = before[state]

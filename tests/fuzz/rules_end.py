@@ -67,7 +67,9 @@ def _exception(plan: Plan, seen: Seen) -> Iterator[str]:
     out, raised = seen.out, seen.app_raised
     own = [one for one in leaves(raised) if not isinstance(one, CANCELLED) and not follows(one)]
     if own:
-        if out is not raised and not (seen.cancels_after_app and isinstance(out, CANCELLED)):
+        if not _same(plan, out, raised) and not (
+            seen.cancels_after_app and isinstance(out, CANCELLED)
+        ):
             yield f"exception: the app raised {named(raised)}, and {named(out)} came out"
     elif out is None or all(isinstance(one, CANCELLED) for one in leaves(out)):
         pass  # `_cancellations` looks at these
@@ -86,6 +88,15 @@ def _exception(plan: Plan, seen: Seen) -> Iterator[str]:
                 yield "exception: nobody was told what the server raised"
 
 
+def _same(plan: Plan, out: BaseException | None, raised: BaseException | None) -> bool:
+    """Return True if what came out is what the app raised. On trio a cancelled scope takes its own
+    cancellation out of a group, and makes another group of the rest."""
+    if plan.loop == "trio" and isinstance(raised, BaseExceptionGroup):
+        own = [id(one) for one in leaves(raised) if not isinstance(one, CANCELLED)]
+        return own == [id(one) for one in leaves(out) if not isinstance(one, CANCELLED)]
+    return out is raised
+
+
 def early(seen: Seen) -> bool:
     """Return True if the request has ended early, as far as its report and its token tell."""
     if any(report.reason for report in seen.reports):
@@ -98,8 +109,8 @@ def _cancellations(plan: Plan, seen: Seen) -> Iterator[str]:
     out_cancelled = bool(seen.out) and all(isinstance(one, CANCELLED) for one in leaves(seen.out))
     if not seen.cancels:
         if out_cancelled or seen.late_cancel:
-            how = "a" if out_cancelled else "behind the middleware a"
-            yield f"invented cancellation: {how} cancellation came out that nobody outside asked for"
+            where = "out of" if out_cancelled else "behind"
+            yield f"invented cancellation: one came {where} the middleware, by nobody outside"
         if seen.cancelling and not seen.request.scope:
             yield f"cancelling: {seen.cancelling} and not 0 behind the middleware"
         return
@@ -110,9 +121,9 @@ def _cancellations(plan: Plan, seen: Seen) -> Iterator[str]:
     if seen.cancelling != seen.cancels:
         yield f"cancelling: {seen.cancelling} and not {seen.cancels} behind the middleware"
     own = [one for one in leaves(seen.app_raised) if isinstance(one, AppError | ServerError)]
-    if not out_cancelled and not seen.late_cancel and not seen.swallowed and not own:
-        if not _turned_into(seen):
-            yield f"lost cancellation: {seen.cancels} from outside, and {named(seen.out)} came out"
+    came_out = out_cancelled or seen.late_cancel
+    if not came_out and not seen.swallowed and not own and not _turned_into(seen):
+        yield f"lost cancellation: {seen.cancels} from outside, and {named(seen.out)} came out"
     if out_cancelled and seen.late_cancel and seen.cancels == 1:
         yield "cancellation: one from outside came out twice"
 

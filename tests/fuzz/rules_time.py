@@ -41,7 +41,7 @@ def _length(plan: Plan, seen: Seen) -> Iterator[str]:
     fates = max(fates, server.receive_fails or 0.0, *(one.at for one in server.arrivals), 0.0)
     limit = waits + writes + gates + fates + 2 * plan.settings.grace_period + CLEANUPS + 2 * CLEANUP
     if seen.ended - seen.began > limit + EPSILON:
-        yield f"length: {seen.ended - seen.began} s, and no more than {limit} s were to be waited for"
+        yield f"length: {seen.ended - seen.began} s, in place of at most {limit} s"
 
 
 def _waits(producer: Producer) -> float:

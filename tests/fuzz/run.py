@@ -18,13 +18,13 @@ import trio
 
 from sse_batching import SSEBatchingMiddleware, StreamReport, current_token, formats
 from tests.fuzz.app import AppSide
-from tests.fuzz.loops import AsyncioWorld, LoopClosed, Stuck, TrioWorld, make_world
+from tests.fuzz.loops import AsyncioWorld, Job, LoopClosed, Stuck, TrioWorld, make_world
 from tests.fuzz.plan import Plan, Settings
 from tests.fuzz.seen import History, Seen
 from tests.fuzz.server import ServerSide, Shared, named
 
 Make = Callable[..., Any]
-"""Makes the middleware around an app: `SSEBatchingMiddleware`, or a faulty one that a test makes."""
+"""Makes the middleware around an app: `SSEBatchingMiddleware`, or a faulty one of a test."""
 
 TOKEN_FORMAT: Final = formats.DeltaFormat(event="token", delta="text", same=("run",), last=("at",))
 PATIENCE: Final = 100.0
@@ -125,13 +125,13 @@ class _Run:
             await apps[scope["number"]](scope, receive, send)
 
         middleware = self.make(dispatch, **options(plan.settings, self._on_close))
-        requests, others = [], []
+        requests: list[Job] = []
+        others: list[Job] = []
         for seen in self.seen:
             apps[seen.number] = AppSide(seen.request, seen, shared)
             serving = Serving(seen, ServerSide(seen.request, seen, shared), shared)
             requests.append(world.spawn(partial(serving.serve, middleware)))
-        for opens in plan.gate:
-            others.append(world.spawn(partial(self._gate, *opens)))
+        others += [world.spawn(partial(self._gate, *times)) for times in plan.gate]
         if plan.cancel_all is not None:
             others.append(world.spawn(partial(self._cancel_all, plan.cancel_all)))
         if plan.close is not None and isinstance(world, AsyncioWorld):
@@ -154,7 +154,7 @@ class _Run:
             for seen in self.seen:
                 for job in seen.jobs:
                     await job.ended.wait()
-                while any(taken.ended is None for taken in seen.taken):
+                while any(taken.ended is None for taken in seen.taken):  # noqa: ASYNC110
                     await anyio.sleep(1.0)
             await anyio.sleep(2 * self.plan.settings.grace_period + 1.0)
         if limit.cancelled_caught:

@@ -138,12 +138,13 @@ class Seen:
 
         The generator of the app would otherwise live as long as the notes.
         """
-        errors = [self.out, self.app_raised, *self.receive_errors]
-        errors += [one.error for one in (*self.sent, *self.taken)]
+        errors: list[Any] = [self.out, self.app_raised, *self.receive_errors]
+        errors += [one.error for one in self.sent]
+        errors += [one.error for one in self.taken]
         errors += [job.error for job in self.jobs]
         done: set[int] = set()
         while errors:
-            error = errors.pop()
+            error: Any = errors.pop()
             if error is not None and id(error) not in done:
                 done.add(id(error))
                 error.__traceback__ = None

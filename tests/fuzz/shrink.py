@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -11,8 +12,8 @@ from tests.fuzz.plan import Plan, default_of
 T = TypeVar("T")
 
 MAX_RUNS: Final = 600
-SIMPLE_TIME: Final = 3
-"""Decimals to which a time is rounded."""
+TAG: Final = re.compile(rb"<[\d.]+>")
+"""What tells a chunk from all others."""
 
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
@@ -36,7 +37,10 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
 
 def _simpler(thing: T) -> Iterator[T]:
     """Yield each thing that is one step simpler, the largest steps first."""
-    if isinstance(thing, tuple):
+    if isinstance(thing, bytes):
+        if (tag := TAG.search(thing)) and len(thing) > len(tag[0]):
+            yield tag[0]  # type: ignore[misc]
+    elif isinstance(thing, tuple):
         yield from _shorter(thing)
         for number, part in enumerate(thing):
             for simpler in _simpler(part):

@@ -114,7 +114,7 @@ class Swallows(Faulty):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             await super().__call__(scope, receive, send)
-        except Exception:
+        except Exception:  # noqa: BLE001
             return
 
 
