@@ -14,8 +14,8 @@ from ._merging import Merger, Urgency
 EXTRA_WRITES: Final = 8
 """How many more writes a stream may cost than without merging: see `Buffer._hurry`."""
 
-MOST_HURRIED: Final = 4
-"""Hurry for at most one in this many chunks, and for two more."""
+RARE: Final = 8
+"""Hurry for an event that is no delta if so many chunks of deltas came since the last one."""
 
 _AT_ONCE: Final = Urgency.AT_ONCE
 
@@ -50,10 +50,11 @@ class Buffer:
         "_extra_writes",
         "_fast_path",
         "_first_arrival",
-        "_hurried",
+        "_interrupted",
         "_last_arrival",
         "_lost",
         "_merger",
+        "_run",
         "_unhurried_deadline",
         "deadline",
         "in_flight",
@@ -99,8 +100,10 @@ class Buffer:
         self._first_arrival = 0.0  # of the waiting batch
         self._last_arrival = -inf
         self._burst_began = -inf
-        self._hurried = 0
-        """Chunks that asked to hurry while their batch was not yet due."""
+        self._run = 0
+        """Chunks of deltas since the last event that is no delta."""
+        self._interrupted = False
+        """True once an event that is no delta has come behind a delta."""
         self._unhurried_deadline = -inf
         """When the batch that hurried last would have been due."""
         self._extra_writes = 0
@@ -169,26 +172,31 @@ class Buffer:
     def _merge(self, chunk: bytes, now: float) -> None:
         assert self._merger is not None
         self._chunks_taken += 1  # counted now: the merger keeps no list of chunks
-        if urgency := self._merger.add(chunk):
-            if urgency is _AT_ONCE:
-                self._make_due(now)
-            else:
-                self._hurry(now)
-
-    def _hurry(self, now: float) -> None:
-        """Make the batch due for an event that is no delta, as long as such events are rare.
-
-        A batch that goes early costs at most one write, and none if no chunk comes before the batch
-        would have been due: all later batches then begin as late as without hurrying, or later.
-        This assumes that the server takes each write at once.
-        """
-        if now >= self.deadline:
-            return
-        self._hurried += 1
-        rare = MOST_HURRIED * (self._hurried - 2) <= self._chunks_taken
-        if rare and self._extra_writes < EXTRA_WRITES:
+        urgency = self._merger.add(chunk)
+        if not urgency:
+            self._run += 1
+        elif urgency is _AT_ONCE:
+            self._make_due(now)
+        elif self._is_rare(now) and self._extra_writes < EXTRA_WRITES and now < self.deadline:
+            # A batch that goes early costs at most one write. It costs none if no chunk comes
+            # before the batch would have been due: all later batches then begin as late as
+            # otherwise, or later. (The server takes each write at once.)
             self._unhurried_deadline = self.deadline
             self._make_due(now)
+
+    def _is_rare(self, now: float) -> bool:
+        """Return True if events that are no deltas, of which one has come, are rare so far.
+
+        If they come beside each delta (ag-ui-langgraph's `RAW` events), a write for each of them
+        would undo the batching.
+        """
+        run, self._run = self._run, 0
+        if self._interrupted:
+            return run >= RARE
+        if run:  # the first event behind a delta. Behind a single one, more may follow.
+            self._interrupted = True
+            return run > 1
+        return self.deadline - now >= self.max_delay / 2  # otherwise there is little to gain
 
     def _make_due(self, now: float) -> None:
         if now < self.deadline:
