@@ -234,14 +234,7 @@ class AppSide:
             self.seen.strange.append("token: two tokens for one request")
         if self.seen.token is None:
             self.seen.token, self.seen.asked = token, self.world.now()
-            token.register(self._called)
-            self.seen.registered += 1
-
-    def _called(self) -> None:
-        self.seen.calls.append(self.world.now())
-        self.shared.note(
-            self.seen.number, "token cancelled:", self.seen.token and self.seen.token.reason
-        )
+            self._register("callback")
 
     def _register(self, what: str) -> None:
         token = self.seen.token
@@ -249,11 +242,10 @@ class AppSide:
             return
         if what in ("", "callback"):
             self.seen.registered += 1
-            token.register(self._called)
+            token.register(_called, self.seen, self.shared)
         elif what == "raises":
             token.register(_raise)
         else:
-            self.seen.cancels_registered = True
             task = asyncio.current_task()
             assert task is not None
             if what == "cancel_task":
@@ -330,6 +322,12 @@ class AppSide:
 def body_of(body: Any) -> Message:
     """Return the message of a chunk."""
     return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+def _called(seen: Seen, shared: Shared) -> None:
+    """Note the cancellation of a token. A method would keep the app alive as long as the token."""
+    seen.calls.append(shared.world.now())
+    shared.note(seen.number, "token cancelled:", seen.token and seen.token.reason)
 
 
 def _raise() -> None:

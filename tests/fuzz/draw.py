@@ -11,6 +11,7 @@ from tests.fuzz.plan import (
     App,
     Arrival,
     Fate,
+    Pending,
     Plan,
     Producer,
     Request,
@@ -60,10 +61,10 @@ def draw(seed: int, loop: str) -> Plan:
     settings = _settings(d, merge)
     count = d.of(1, 1, 1, 1, 1, 2, 2, 3, 4)
     requests = tuple(_request(d, number, merge, loop) for number in range(count))
-    gate: tuple[tuple[float, float], ...] = ()
+    gate: tuple[Pending, ...] = ()
     if any(request.server.gate for request in requests):
         opened = d.when()
-        gate = ((d.of(0.0, 0.0, opened / 2), opened),)
+        gate = (Pending(d.of(0.0, 0.0, opened / 2), opened),)
     ends = d.rng.random()
     return Plan(
         seed=seed,

@@ -7,27 +7,4 @@ from __future__ import annotations
 
 from typing import Final
 
-KNOWN: Final = frozenset(
-    {
-        "after a loss",
-        "after the disconnect",
-        "after the end",
-        "bytes",
-        "cancelled twice",
-        "cancelling",
-        "closed loop",
-        "context",
-        "exception",
-        "generator",
-        "invented cancellation",
-        "left",
-        "lost cancellation",
-        "no report",
-        "noise",
-        "outcome",
-        "reason",
-        "report",
-        "scope",
-        "token",
-    }
-)
+KNOWN: Final = frozenset({"after a loss", "bytes", "closed loop"})

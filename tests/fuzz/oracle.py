@@ -41,5 +41,7 @@ def _faults(plan: Plan, history: History) -> Iterator[str]:
 
 def _closed(seen: Seen) -> Iterator[str]:
     """The event loop was closed with the request in it: the token is all that can be told."""
-    if seen.open_at_close and seen.token is not None and not seen.token.cancelled:
+    if not seen.open_at_close or seen.token is None or seen.app_ended is None:
+        return  # Python has not destroyed the task: a token that cancels it, or anyio, holds it
+    if not seen.token.cancelled:
         yield "closed loop: the token is not cancelled"

@@ -8,7 +8,7 @@ what its fields mean.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -164,6 +164,14 @@ class Settings(Compact):
 
 
 @dataclass(frozen=True, repr=False)
+class Pending(Compact):
+    """A time in which the shared future is pending."""
+
+    begins: float
+    ends: float
+
+
+@dataclass(frozen=True, repr=False)
 class Plan(Compact):
     """One run."""
 
@@ -174,8 +182,8 @@ class Plan(Compact):
     """True: what is ready runs in random order. (asyncio promises the order of `call_soon`.)"""
     settings: Settings = Settings()
     requests: tuple[Request, ...] = ()
-    gate: tuple[tuple[float, float], ...] = field(default=())
-    """When the shared future is pending: from and to."""
+    gate: tuple[Pending, ...] = ()
+    """When the shared future is pending."""
     cancel_all: float | None = None
     """When every task of the event loop is cancelled."""
     close: float | None = None

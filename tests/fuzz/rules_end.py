@@ -130,6 +130,8 @@ def _cancellations(plan: Plan, seen: Seen) -> Iterator[str]:
 
 def _turned_into(seen: Seen) -> bool:
     """Return True if the app itself has made something else of its cancellation."""
+    if any(taken.by_app and taken.cancellations for taken in seen.taken):
+        return True  # the server has, which the app called itself
     return (
         seen.request.app.in_group
         or seen.request.app.kind == "starlette"
@@ -251,8 +253,7 @@ def _reason(plan: Plan, seen: Seen, report: StreamReport) -> Iterator[str]:
     reason = report.reason
     timeout = plan.settings.send_timeout
     slow = timeout is not None and any(
-        (seen.ended if taken.ended is None else taken.ended) or taken.began + timeout - 1e-6 <= 0.0
-        for taken in seen.taken
+        taken.ended is None or taken.ended >= taken.began + timeout - 1e-6 for taken in seen.taken
     )
     possible = {
         CancelReason.CLIENT_DISCONNECTED: seen.left is not None or seen.disconnect_said is not None,

@@ -36,7 +36,7 @@ def _length(plan: Plan, seen: Seen) -> Iterator[str]:
     app, server = seen.request.app, seen.request.server
     waits = sum(_waits(producer) for producer in app.producers)
     writes = sum(_writing(plan, seen, taken) for taken in seen.taken)
-    gates = sum(opens for _, opens in plan.gate)
+    gates = sum(pending.ends for pending in plan.gate)
     fates = max((fate.at for fate in seen.request.fates), default=0.0)
     fates = max(fates, server.receive_fails or 0.0, *(one.at for one in server.arrivals), 0.0)
     limit = waits + writes + gates + fates + 2 * plan.settings.grace_period + CLEANUPS + 2 * CLEANUP
@@ -91,7 +91,9 @@ def _delays(plan: Plan, seen: Seen) -> Iterator[str]:
     numbers = [step.number for step in _steps(plan, seen) if step.do == "configure"]
     longest = max(plan.settings.max_delay, *numbers, 0.0)
     spans = list(_spans(seen))
-    ages = {} if numbers else _ages(seen, longest)
+    waited = any(taken.ended != taken.began for taken in seen.taken)
+    # A chunk that joins others behind a write in flight begins no burst.
+    ages = {} if numbers or waited else _ages(seen, longest)
     at = 0
     for sent in order:
         at += len(mark(sent.message))

@@ -92,7 +92,6 @@ class Seen:
     registered: int = 0
     calls: list[float] = field(default_factory=list)
     """When the registered callbacks were called."""
-    cancels_registered: bool = False
     generator: str = ""
     """`open` or `closed`, if the app has a generator."""
     generator_left_open: bool = False

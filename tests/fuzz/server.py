@@ -250,7 +250,11 @@ class ServerSide:
         try:
             await wait
         except self._cancelled:
-            if self.plan.cancelled == "cleans_up" and not self.shared.cancelling_all:
+            if (
+                self.plan.cancelled == "cleans_up"
+                and not self.shared.cancelling_all
+                and not taken.by_app
+            ):
                 await self._clean_up()
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,13 @@ from tests.support.servers import REPOSITORY
 
 SHORT: Final = 250
 """Seeds of the short form, on each loop."""
+
+
+@pytest.fixture(autouse=True)
+def quick_garbage_collection() -> None:
+    """Freeze what pytest holds: each run ends with a garbage collection, which would look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
