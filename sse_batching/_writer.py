@@ -416,16 +416,16 @@ class BatchWriter:
             if cause.is_app_error and pending.has_waiter and not lost:
                 return  # the waiting `send` raises the error: the stream stays open
         self._close(cause)
+        if not self.closed:
+            self.abort()  # the server has cancelled the request, and the rest was being written
 
     def _cause_of(self, error: BaseException) -> Cause:
         return of_failed_write(error, cancelled=self._task.cancel_requested)
 
     def _written(self, size: int | None) -> None:
         self._write_began = None
-        if (
-            self.closed
-        ):  # aborted and counted as lost, but the server's `send` could not be cancelled
-            return
+        if self.closed:
+            return  # counted as lost, but the server's `send` has outlived its cancellation
         if self._keepalive is not None:
             self._keepalive.write_ended()
         self._buffer.sent()

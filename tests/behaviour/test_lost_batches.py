@@ -128,6 +128,35 @@ async def test_a_message_that_the_server_refuses_leaves_the_stream_open() -> Non
     assert [report.outcome for report in reports] == ["completed"]
 
 
+async def test_the_rest_is_not_written_if_a_write_fails_during_a_shutdown() -> None:
+    """What is buffered is still written if the server cancels the request, up to the first write
+    that fails."""
+    reports: list[StreamReport] = []
+
+    async def broken(number: int, message: Message) -> None:
+        if message.get("body") == b"A":
+            await advance(0.25)
+            raise ConnectionResetError
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(chunk(b"A"))
+        await advance(0.125)
+        await send(chunk(b"B"))
+        await send(last(b"C"))
+
+    middleware = SSEBatchingMiddleware(app, on_close=reports.append)
+    async with Conversation(middleware, on_send=broken) as talk:
+        await advance(0.1875)
+        talk.cancel()
+        await talk.ended()
+
+    assert [sent.message for sent in talk.sent] == [start()]
+    assert [(report.reason, report.bytes_undelivered) for report in reports] == [
+        (CancelReason.SERVER_SHUTDOWN, 3)
+    ]
+
+
 async def outlive_cancellation(seconds: float) -> None:
     """Wait as a `send` does that shields its write."""
     if trio.lowlevel.in_trio_task():
