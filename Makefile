@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo demo-check test test-fast test-servers peer-suites soak fuzz mutants bench bench-quick lint build clean
+.PHONY: demo demo-check test test-fast test-servers test-programs peer-suites soak fuzz mutants bench bench-quick lint build clean
 
 demo: $(READY)  ## the same answer three times, plain, batched and merged, on a page
 	$(BIN)/python -m examples.demo
@@ -12,7 +12,7 @@ demo: $(READY)  ## the same answer three times, plain, batched and merged, on a 
 demo-check: $(READY)  ## the same, with a scripted client in place of the page
 	$(BIN)/python -m examples.demo --check
 
-test: $(READY)  ## all but the server matrix; some minutes
+test: $(READY)  ## all but the server matrix and the programs; some minutes
 	$(BIN)/python -m pytest -n 2
 
 # What is left out: folders that need real servers, tests that are marked `slow`, and most of the
@@ -23,6 +23,18 @@ test-fast: $(READY)  ## the loop to work in: under a minute on two cores
 
 test-servers: $(READY)  ## every server, every way of leaving; finds what docs/servers.md says
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/servers/matrix
+
+# Programs that need versions of their own: a virtual environment for each.
+PROGRAMS := litellm gradio mcp1 fastmcp
+
+test-programs: $(READY) $(PROGRAMS:%=.venv-programs/%/ready)  ## LiteLLM, gradio and others: docs/frameworks.md
+	$(BIN)/python -m pytest -n 2 tests/programs
+
+.venv-programs/%/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-programs/$*
+	.venv-programs/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-programs/$*/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group $*
+	@touch $@
 
 peer-suites: $(READY)  ## Starlette's own tests, with the middleware around every app
 	$(BIN)/python -m tests.peers.suites
@@ -60,7 +72,7 @@ build: $(READY)  ## the wheel, into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) .venv-programs dist build
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=...")'

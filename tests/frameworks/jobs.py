@@ -131,6 +131,10 @@ class Setup:
     """True if the framework compresses the response."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options that the middleware needs here."""
+    listens: bool = True
+    """True if the framework stops its app when it receives `http.disconnect`."""
+    background: bool = True
+    """True if the framework has background tasks."""
     stays_open_because: str = ""
     """Why a generator stays open until a garbage collection if the client leaves while a write
     waits. The middleware cannot prevent it. Empty if the generator is closed."""

@@ -9,7 +9,17 @@ from typing import Final
 
 import pytest
 
-from tests.frameworks import on_django, on_fastapi, on_litestar, on_quart, on_starlette
+from tests.frameworks import (
+    on_blacksheep,
+    on_django,
+    on_emmett,
+    on_falcon,
+    on_fastapi,
+    on_litestar,
+    on_quart,
+    on_sanic,
+    on_starlette,
+)
 from tests.frameworks.jobs import Job, Setup
 from tests.support.clients import Client
 from tests.support.servers import serving
@@ -20,9 +30,21 @@ SETUPS: Final = [
     *on_litestar.SETUPS,
     *on_quart.SETUPS,
     *on_django.SETUPS,
+    *on_sanic.SETUPS,
+    *on_blacksheep.SETUPS,
+    *on_falcon.SETUPS,
+    *on_emmett.SETUPS,
 ]
 
-each_setup = pytest.mark.parametrize("setup", SETUPS, ids=str)
+
+def _each(setups: list[Setup]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("setup", setups, ids=str)
+
+
+each_setup = _each(SETUPS)
+each_that_listens = _each([setup for setup in SETUPS if setup.listens])
+each_that_never_listens = _each([setup for setup in SETUPS if not setup.listens])
+each_with_background_tasks = _each([setup for setup in SETUPS if setup.background])
 asked_or_not = pytest.mark.parametrize("ask", [False, True], ids=["never-asked", "asked"])
 
 HEADERS: Final = [("accept-encoding", "gzip")]

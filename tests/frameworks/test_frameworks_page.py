@@ -14,15 +14,24 @@ from starlette.routing import Mount, Route
 
 from sse_batching import SSEBatchingMiddleware
 from sse_batching._types import ASGIApp
-from tests.frameworks import on_fastapi, on_litestar, on_quart, on_starlette
+from tests.frameworks import (
+    on_blacksheep,
+    on_emmett,
+    on_falcon,
+    on_fastapi,
+    on_litestar,
+    on_quart,
+    on_sanic,
+    on_starlette,
+)
 from tests.frameworks.jobs import EVENTS, Job
 from tests.frameworks.on_django import WithJob
+from tests.frameworks.page import PAGE, SNIPPETS, run
 from tests.frameworks.test_mcp import STEPS, Tools, progress_of
 from tests.support.clients import Client
-from tests.support.servers import REPOSITORY, serving
+from tests.support.servers import serving
 
-PAGE: Final = (REPOSITORY / "docs" / "frameworks.md").read_text()
-SNIPPETS: Final = re.findall(r"^```python (\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+TESTED_ELSEWHERE: Final = {"langgraph", "mcp", "uvicorn"}
 
 
 def names_for(framework: str) -> dict[str, Any]:
@@ -36,6 +45,10 @@ def names_for(framework: str) -> dict[str, Any]:
         "litestar": on_litestar.app_of(bare, events=False, middleware=[]),
         "quart": on_quart.plain(bare),
         "django": None,
+        "sanic": on_sanic.plain(bare),
+        "blacksheep": on_blacksheep.content(bare),
+        "falcon": on_falcon.stream(bare),
+        "emmett": on_emmett.plain(bare),
     }
     return {
         "DefineMiddleware": DefineMiddleware,
@@ -52,13 +65,15 @@ def names_for(framework: str) -> dict[str, Any]:
 
 
 def app_made_by(snippet: str, names: dict[str, Any]) -> ASGIApp:
-    exec(snippet, names)
+    names = run(snippet, **names)
     app: ASGIApp = names.get("application") or names["app"]
     return app
 
 
 @pytest.mark.parametrize(
-    ("framework", "snippet"), [pair for pair in SNIPPETS if pair[0] != "mcp"], ids=str
+    ("framework", "snippet"),
+    [pair for pair in SNIPPETS if pair[0] not in TESTED_ELSEWHERE],
+    ids=str,
 )
 def test_snippet_makes_a_stream_arrive_in_fewer_chunks(framework: str, snippet: str) -> None:
     """An app with the snippet batches its stream."""
@@ -79,5 +94,7 @@ def test_snippet_gives_tools_their_token(snippet: str) -> None:
 
 def test_every_framework_has_a_snippet() -> None:
     """Each section of the page has a snippet, so the tests above leave no framework out."""
-    sections = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
-    assert [name.lower().replace("-", "_") for name in sections] == list(dict(SNIPPETS))
+    frameworks, *_ = PAGE.partition("\n## Programs\n")
+    sections = re.findall(r"^## (.+)$", frameworks, re.MULTILINE)
+    named = [name for name in dict(SNIPPETS) if name != "uvicorn"]
+    assert [name.lower().replace("-", "_") for name in sections] == named

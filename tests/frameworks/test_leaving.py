@@ -9,7 +9,13 @@ import pytest
 
 from sse_batching import CancelReason
 from tests.frameworks.jobs import Job, Setup
-from tests.frameworks.setups import asked_or_not, begin, each_setup, streaming
+from tests.frameworks.setups import (
+    asked_or_not,
+    begin,
+    each_setup,
+    each_that_listens,
+    streaming,
+)
 from tests.support.clients import Client
 from tests.support.servers import serving
 from tests.support.streams import Agent, ticking, waiting, without_garbage_collection
@@ -31,7 +37,7 @@ def test_token_is_cancelled_once(setup: Setup) -> None:
     ]
 
 
-@each_setup
+@each_that_listens
 @each_agent
 @asked_or_not
 @without_garbage_collection()

@@ -16,7 +16,7 @@ import pytest
 
 from sse_batching._types import ASGIApp, Receive, Scope, Send
 from tests.frameworks.jobs import Job, Setup, flooding
-from tests.frameworks.setups import HEADERS, asked_or_not, each_setup
+from tests.frameworks.setups import HEADERS, asked_or_not, each_setup, each_that_listens
 from tests.support.clients import Client
 from tests.support.servers import PATIENCE, serving
 from tests.support.streams import StallDetector, without_garbage_collection
@@ -81,7 +81,7 @@ def test_generator_is_closed_unless_the_framework_keeps_it_open(setup: Setup, as
     assert leave(setup, Job(flooding, ask=ask)) is not stays_open
 
 
-@each_setup
+@each_that_listens
 def test_background_task_runs_as_without_the_middleware(setup: Setup) -> None:
     """Frameworks differ: some run their background tasks here, and some do not."""
     bare, job = Job(flooding, bare=True), Job(flooding)

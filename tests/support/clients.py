@@ -87,6 +87,11 @@ class Client:
         if upload is None:
             self.connection.sendall(self._http.send(h11.EndOfMessage()) or b"")
 
+    def send_body(self, body: bytes) -> None:
+        """Send the whole body that `ask` has announced."""
+        self.connection.sendall(self._http.send(h11.Data(body)) or b"")
+        self.connection.sendall(self._http.send(h11.EndOfMessage()) or b"")
+
     def read_start(self) -> h11.Response:
         """Read the head of the response."""
         event = self._next_event()

@@ -123,10 +123,10 @@ class Process:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    def expect(self, pattern: str) -> re.Match[str]:
+    def expect(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
         """Wait for a line that contains the pattern. Fail if the process ends without one."""
         with self._printed:
-            self._printed.wait_for(lambda: self._over or self._find(pattern), PATIENCE)
+            self._printed.wait_for(lambda: self._over or self._find(pattern), patience)
             found = self._find(pattern)
         assert found, f"no line has {pattern!r}:\n" + "\n".join(self.lines)
         return found
@@ -158,11 +158,18 @@ class Process:
 
 @contextmanager
 def server_process(
-    *arguments: str, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path = REPOSITORY,
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    startup: float = PATIENCE,
 ) -> Iterator[tuple[Process, int]]:
-    """Run a server, as Python with these arguments. Yield the process, and the port it prints."""
-    process = Process([sys.executable, *arguments], cwd, environment or {})
+    """Run a server, as Python with these arguments. Yield the process, and the port it prints.
+
+    It has `startup` seconds to print the port.
+    """
+    process = Process([python, *arguments], cwd, environment or {})
     try:
-        yield process, int(process.expect(r"http://127\.0\.0\.1:(\d+)")[1])
+        yield process, int(process.expect(r"http://127\.0\.0\.1:(\d+)", startup)[1])
     finally:
         process.terminate()
