@@ -6,6 +6,7 @@ The rules are those of docs/guarantees.md. This module shares no code with the p
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 
 import trio
@@ -89,7 +90,7 @@ def _leftovers(case: Case, record: Record) -> Iterator[str]:
         yield f"left behind: {left}"
     if record.left_later:
         yield f"never stopped: {record.left_later}"
-    if record.cancelled_later:
+    if record.cancelled_later and (is_cancellation(record.error) or not _cancelled_again(record)):
         yield "cancelled after the end"
     for complaint in record.complaints:
         if not (_uncancellable(case) and "cannot be cancelled" in complaint):
@@ -177,7 +178,7 @@ def _exceptions(case: Case, record: Record) -> Iterator[str]:
         yield f"cancelled by nobody outside: the app ended with {app_error!r}"
     elif late and not is_cancellation(error) and case.scenario.loop != "trio":
         yield f"outside cancellation lost after the app's end: came out {error!r}"
-    elif late and is_cancellation(error):
+    elif is_cancellation(error) and (late or _cancelled_again(record)):
         pass
     elif own := news(app_error):
         if list(map(id, own)) != list(map(id, news(error))):
@@ -186,6 +187,16 @@ def _exceptions(case: Case, record: Record) -> Iterator[str]:
         yield f"outside cancellation lost: {app_error!r} came out as {error!r}"
     elif not is_cancellation(error):
         yield from _write_errors(record)
+
+
+def _cancelled_again(record: Record) -> bool:
+    """Return True if the next `await` after the app is cancelled.
+
+    From Python 3.13 on, a task group that raises a group of errors has the task cancelled again, if
+    it was cancelled from outside meanwhile.
+    """
+    group = isinstance(record.app_error, ExceptionGroup)
+    return sys.version_info >= (3, 13) and group and record.count(*OUTSIDE) > 0
 
 
 def _may_be_lost(case: Case, record: Record) -> bool:
