@@ -36,9 +36,13 @@ async def finish(exchange: Exchange, error: BaseException | None) -> BaseExcepti
     report. An exception of the app's own comes out. So does each cancellation from outside, once. A
     cancellation of our own does not.
     """
-    cancellation, other = split_cancellation(error)
+    try:
+        cancellation, other = split_cancellation(error, anyio.get_cancelled_exc_class())
+    except RuntimeError:  # no event loop runs
+        cancellation, other = None, GeneratorExit()
     if other is not None and not isinstance(other, Exception):
-        # GeneratorExit or KeyboardInterrupt: there may be no event loop left to await anything.
+        # A garbage collection closes the app, or KeyboardInterrupt ends the process: there may be
+        # no event loop left to await anything.
         exchange.app_task.app_ended(cancelled=False)
         with suppress(RuntimeError):  # the event loop is closed
             exchange.close(SERVER_CANCELLED)
@@ -49,15 +53,12 @@ async def finish(exchange: Exchange, error: BaseException | None) -> BaseExcepti
 
 
 def split_cancellation(
-    error: BaseException | None,
+    error: BaseException | None, cancelled: type[BaseException]
 ) -> tuple[BaseException | None, BaseException | None]:
     """Return the part of an exception that is a cancellation, and the other part.
 
-    A nursery of trio's raises a group of its tasks' cancellations and other exceptions.
+    `cancelled`: the class of a cancellation. A nursery of trio's raises a group of its tasks' cancellations and other exceptions.
     """
-    if isinstance(error, GeneratorExit):  # there may be no running event loop to ask
-        return None, error
-    cancelled = anyio.get_cancelled_exc_class()
     if isinstance(error, cancelled):
         return error, None
     if isinstance(error, BaseExceptionGroup):
@@ -82,9 +83,9 @@ class _End:
         self._cancellation = cancellation
         self._other = other
         self._cancelled = False  # True once the request is cancelled from outside
-        self._late: BaseException | None = (
-            None  # such a cancellation, if it came after the app's end
-        )
+        self._late: BaseException | None = None  # such a cancellation, if it came after the app
+        self._comes_again = False  # True if `_late` comes again at the next checkpoint
+        self._reported = False
 
     async def run(self) -> BaseException | None:
         exchange, app_task = self._exchange, self._app_task
@@ -142,7 +143,10 @@ class _End:
         self._cancelled = True
         if self._cancellation is None and self._late is None:
             self._late = cancellation
-        self._exchange.close(SERVER_CANCELLED)
+            # Of an anyio or trio scope around the request, which is cancelled.
+            self._comes_again = anyio.current_effective_deadline() == -inf
+        if not self._reported:
+            self._exchange.close(SERVER_CANCELLED)
 
     async def _write_rest(self) -> None:
         """Write what is buffered.
@@ -169,6 +173,7 @@ class _End:
 
     async def _call_on_close(self) -> None:
         report, on_close = self._report(), self._exchange.options.on_close
+        self._reported = True
         if report is None or on_close is None:
             return
 
@@ -193,7 +198,7 @@ class _End:
         """Return what the middleware raises, or None."""
         cause, error = self._exchange.cause, self._other
         own = error is not None and not self._follows_disconnect
-        if own and (self._late is None or self._app_task.cancelled_again):
+        if own and (self._late is None or self._comes_again):
             return self._error
         if self._late is not None:
             if own:

@@ -97,11 +97,6 @@ class AppTask(Protocol):
         wait until the app has ended.
         """
 
-    @property
-    def cancelled_again(self) -> bool:
-        """True if a cancellation from outside that is swallowed comes again at the next checkpoint,
-        as those of trio do."""
-
     # The end of the request, in this order:
 
     def app_ended(self, *, cancelled: bool) -> bool:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-import anyio
 import anyio.lowlevel
 
+from ._app_task import AsyncioAppTask
 from ._latency import LoopLatency
 from ._timers import TimerQueues
 
@@ -124,193 +123,6 @@ class AsyncioTask:
     async def join(self, timeout: float) -> None:
         if not self._task.done():
             await asyncio.wait([self._task], timeout=timeout)
-
-
-SCHEDULING_METHODS: Final = frozenset({"call_soon", "call_soon_threadsafe"})
-
-
-class AsyncioAppTask:
-    """See `AppTask`. Cancels with `asyncio.Task.cancel`, and tells cancellations apart by counting
-    them: `Task.cancelling` counts all, this class counts those that are our own.
-
-    An anyio `CancelScope` around every request would make this class unnecessary, and would double
-    the cost of a request that does not stream (docs/performance.md).
-    """
-
-    __slots__ = (
-        "__weakref__",  # see `Disconnect.set_token`
-        "_before",
-        "_counts",
-        "_marked",
-        "_outside_seen",
-        "_owed",
-        "_own",
-        "_scheduled",
-        "_task",
-        "ended",
-    )
-    scope = nullcontext()
-    cancelled_again = False
-
-    def __init__(self, task: asyncio.Task[Any] | None) -> None:
-        self.ended = False
-        self._task = task
-        self._before = task.cancelling() if task is not None else 0
-        self._own = 0  # cancellations requested by this package, or by a callback of the token
-        self._owed = False  # True while one of these may still arrive, as a CancelledError
-        self._outside_seen = 0  # the others, when one arrived last
-        # For `counting_cancels`, which counts in two callbacks of the event loop:
-        self._scheduled = 0  # how many counts are not complete
-        self._counts = 0  # how many counts have begun, and are not complete
-        self._marked = 0  # all cancellations, when the first of these began
-
-    def _requested(self) -> tuple[int, int]:
-        """Return how many cancellations are our own, and how many came from outside.
-
-        While a count has begun, every cancellation is taken for our own: a thread may not have come
-        to the end of its count.
-        """
-        if self._task is None:
-            return 0, 0
-        all_requested = self._task.cancelling()
-        own = self._own + (all_requested - self._marked if self._counts else 0)
-        return own, all_requested - self._before - own
-
-    def cancel(self) -> None:
-        if self._task is not None and not self.ended:
-            self._task.cancel()
-            self._count_own(1)
-
-    def _count_own(self, requests: int) -> None:
-        if requests > 0:
-            self._own += requests
-            self._owed = True
-
-    def counting_cancels(
-        self, callback: Callable[..., object], /, *args: Any, **kwargs: Any
-    ) -> None:
-        task = self._task
-        if task is None:
-            callback(*args, **kwargs)
-            return
-        while isinstance(callback, partial):
-            args, kwargs = (*callback.args, *args), {**callback.keywords, **kwargs}
-            callback = callback.func
-        loop, owner = task.get_loop(), getattr(callback, "__self__", None)
-        if owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
-            self._scheduled += (in_loop := _is_running(loop))
-            callback(self._counting_scheduled, in_loop, *args, **kwargs)
-        elif isinstance(owner, asyncio.Task):
-            self._counting_now(callback, *args, **kwargs)
-        else:
-            self._counting_until_scheduled(partial(callback, *args, **kwargs))
-
-    def _counting_now(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        task = self._task
-        before = task.cancelling() if task is not None else 0
-        try:
-            callback(*args, **kwargs)
-        finally:
-            requested = task.cancelling() - before if task is not None else 0
-            self._count_own(requested)
-            self._marked += requested
-
-    def _counting_scheduled(
-        self, in_loop: bool, callback: Callable[..., object], *args: Any
-    ) -> None:
-        self._scheduled -= in_loop
-        self._counting_now(callback, *args)
-
-    def _counting_until_scheduled(self, call: Callable[[], object]) -> None:
-        """Count what `call` requests, and what runs between two callbacks that are scheduled before
-        and after `call`. Event loops call back in order, so that is what `call` has scheduled.
-
-        A cancellation from outside that comes between the two would be counted, too.
-        """
-        assert self._task is not None  # `counting_cancels` checks that
-        loop = self._task.get_loop()
-        in_loop, began = _is_running(loop), _schedule(loop, self._begin_count)
-        self._scheduled += began and in_loop
-        try:
-            if in_loop:
-                self._counting_now(call)
-            else:
-                call()
-        finally:
-            if began:
-                _schedule(loop, partial(self._end_count, in_loop=in_loop))
-
-    def _begin_count(self) -> None:
-        if not self._counts and self._task is not None:
-            self._marked = self._task.cancelling()
-        self._counts += 1
-
-    def _end_count(self, *, in_loop: bool) -> None:
-        self._scheduled -= in_loop
-        self._counts -= 1
-        if not self._counts and self._task is not None:
-            self._count_own(self._task.cancelling() - self._marked)
-
-    def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
-        task = self._task
-        if task is None or asyncio.current_task() is not task:
-            return
-        # A deadline of minus infinity means that an anyio cancel scope of the app's is cancelled.
-        # The app may use `asyncio.timeout` as well, which has undone its cancellation by the next
-        # loop iteration, where the cancellations are counted.
-        if anyio.current_effective_deadline() == -math.inf:
-            return
-        task.get_loop().call_soon(lambda: callback() if self._requested()[1] > 0 else None)
-
-    def app_ended(self, *, cancelled: bool) -> bool:
-        self.ended = True
-        own, outside = self._requested()
-        self._outside_seen = outside
-        if not cancelled:
-            return outside > 0
-        self._owed = False
-        return outside > 0 or not own
-
-    def cancellation_arrived(self) -> bool:
-        outside = self._requested()[1]
-        from_outside = outside > self._outside_seen or not (self._owed or self._counts)
-        self._outside_seen, self._owed = outside, False
-        return from_outside
-
-    @property
-    def settled(self) -> bool:
-        return not self._scheduled and not self._owed
-
-    async def settle(self) -> None:
-        while not self.settled:
-            await asyncio.sleep(0)
-            if not self._scheduled:
-                self._owed = False  # it arrived while the app ran, and the app has swallowed it
-
-    def uncancel(self) -> None:
-        task = self._task
-        if task is not None:
-            for _ in range(min(self._requested()[0], task.cancelling() - self._before)):
-                task.uncancel()
-            # The task may refer to this request by its context. The circle would hold the app's
-            # generator, if the server of this request is the app itself (httpx.ASGITransport).
-            self._task = None
-
-
-def _schedule(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-    """Call back soon, and return True, if the event loop is not closed."""
-    try:
-        loop.call_soon_threadsafe(callback)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
 
 
 class AsyncioParker:

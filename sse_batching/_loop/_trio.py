@@ -123,7 +123,6 @@ class TrioAppTask:
     others."""
 
     settled = True
-    cancelled_again = True
 
     def __init__(self) -> None:
         self.ended = False

@@ -61,10 +61,6 @@ class FakeAppTask:
     def app_ended(self, *, cancelled: bool) -> bool:
         raise AssertionError
 
-    @property
-    def cancelled_again(self) -> bool:
-        raise AssertionError
-
     def cancellation_arrived(self) -> bool:
         raise AssertionError
 
