@@ -21,6 +21,7 @@ NAMES: Final = (f"app{number}" for number in itertools.count())
 def plain(job: Job) -> Any:
     app: Any = Sanic(next(NAMES), configure_logging=False)
     app.config.TOUCHUP = False  # reads source files, which would block the event loop
+    app.config.MOTD = False  # asks the system what it is, in the event loop too
 
     async def endpoint(request: Request[Any, Any]) -> None:
         response = await request.respond(content_type=EVENT_STREAM)

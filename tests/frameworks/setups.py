@@ -47,6 +47,12 @@ each_that_never_listens = _each([setup for setup in SETUPS if not setup.listens]
 each_with_background_tasks = _each([setup for setup in SETUPS if setup.background])
 asked_or_not = pytest.mark.parametrize("ask", [False, True], ids=["never-asked", "asked"])
 
+django_leaves_a_file_open = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
+)
+"""Django leaves the file for the body of a request open if its handler is cut short. The warning
+comes when the file is collected."""
+
 HEADERS: Final = [("accept-encoding", "gzip")]
 
 

@@ -12,6 +12,7 @@ from tests.frameworks.jobs import Job, Setup
 from tests.frameworks.setups import (
     asked_or_not,
     begin,
+    django_leaves_a_file_open,
     each_setup,
     each_that_listens,
     streaming,
@@ -19,6 +20,8 @@ from tests.frameworks.setups import (
 from tests.support.clients import Client
 from tests.support.servers import serving
 from tests.support.streams import Agent, ticking, waiting, without_garbage_collection
+
+pytestmark = django_leaves_a_file_open
 
 PROMPT = 0.1
 """Seconds within which a generator must be closed (F10)."""

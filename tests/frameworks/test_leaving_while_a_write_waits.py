@@ -16,16 +16,18 @@ import pytest
 
 from sse_batching._types import ASGIApp, Receive, Scope, Send
 from tests.frameworks.jobs import Job, Setup, flooding
-from tests.frameworks.setups import HEADERS, asked_or_not, each_setup, each_that_listens
+from tests.frameworks.setups import (
+    HEADERS,
+    asked_or_not,
+    django_leaves_a_file_open,
+    each_setup,
+    each_that_listens,
+)
 from tests.support.clients import Client
 from tests.support.servers import PATIENCE, serving
 from tests.support.streams import StallDetector, without_garbage_collection
 
-# Django leaves the file for the body of a request open if its handler is cut short. The warning
-# comes when the file is collected.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = django_leaves_a_file_open
 
 
 @pytest.fixture(autouse=True)

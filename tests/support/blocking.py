@@ -24,6 +24,7 @@ from blockbuster import BlockingError
 ALLOWED: Final[dict[tuple[str, str], str]] = {
     ("fastapi/routing.py", "_extract_endpoint_context"): "FastAPI looks for an endpoint's source",
     ("freezegun/api.py", "start"): "freezegun looks at each name of each module, which may import",
+    ("freezegun/api.py", "stop"): "the same",
     ("logging/__init__.py", "emit"): "the application chooses where its log goes; here, to a file",
     ("tests/support/threads.py", "running"): "at its end a test waits for its own threads",
     (
