@@ -11,8 +11,11 @@ from typing import Final
 
 from ._merging import Merger, Urgency
 
+NEVER: Final = -inf
+"""Before any time. One object: each buffer would have several of its own."""
+
 EXTRA_WRITES: Final = 8
-"""How many more writes a stream may cost than without merging: see `Buffer._hurry`."""
+"""How many more writes a stream may cost than without merging: see `Buffer._merge`."""
 
 RARE: Final = 8
 """Hurry for an event that is no delta if so many chunks of deltas came since the last one."""
@@ -98,13 +101,13 @@ class Buffer:
         self._chunks: list[bytes] = []
         self._merger = merger
         self._first_arrival = 0.0  # of the waiting batch
-        self._last_arrival = -inf
-        self._burst_began = -inf
+        self._last_arrival = NEVER
+        self._burst_began = NEVER
         self._run = 0
         """Chunks of deltas since the last event that is no delta."""
         self._interrupted = False
         """True once an event that is no delta has come behind a delta."""
-        self._unhurried_deadline = -inf
+        self._unhurried_deadline = NEVER
         """When the batch that hurried last would have been due."""
         self._extra_writes = 0
         """An upper limit of the writes that hurrying has cost."""
@@ -166,7 +169,7 @@ class Buffer:
             if now < self._unhurried_deadline:
                 # Without hurrying, this chunk would be in the batch before.
                 self._extra_writes += 1
-                self._unhurried_deadline = -inf
+                self._unhurried_deadline = NEVER
         self.schedule(now)
 
     def _merge(self, chunk: bytes, now: float) -> None:
@@ -229,7 +232,7 @@ class Buffer:
     @property
     def untouched(self) -> bool:
         """True until a chunk is added, even an empty one."""
-        return self.stream_began is None and self._last_arrival == -inf
+        return self.stream_began is None and self._last_arrival == NEVER
 
     @property
     def full(self) -> bool:
