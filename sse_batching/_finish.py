@@ -57,7 +57,8 @@ def split_cancellation(
 ) -> tuple[BaseException | None, BaseException | None]:
     """Return the part of an exception that is a cancellation, and the other part.
 
-    `cancelled`: the class of a cancellation. A nursery of trio's raises a group of its tasks' cancellations and other exceptions.
+    `cancelled`: the class of a cancellation. A nursery of trio's raises a group of its tasks'
+    cancellations and other exceptions.
     """
     if isinstance(error, cancelled):
         return error, None

@@ -129,9 +129,13 @@ class Receiver:
             self._app_read.interrupt()
 
     def stop(self) -> None:
-        """Stop watching for good, and cancel the task that reads ahead."""
+        """Stop watching for good, and cancel the task that reads ahead.
+
+        A task of the app's that outlives the app, and waits in `receive`, sees the disconnect.
+        """
         self._stopped = True
         self._close = None
+        self.deliver_disconnect()
         if self._task is not None:
             self._task.cancel()
 

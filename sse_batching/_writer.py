@@ -226,6 +226,13 @@ class BatchWriter:
         However often this is called, the task is cancelled once: a second cancellation would cut
         off what the server's `send` awaits to clean up after the first.
         """
+        if (suspended := self._suspended) is not None and suspended.rest.done():
+            try:
+                suspended.rest.result()
+            except BaseException:  # noqa: BLE001 (the write has failed, and is lost)
+                pass
+            else:
+                self._written(suspended.size)
         self._buffer.drop()
         if not self.closed:
             self._stop()
@@ -282,8 +289,8 @@ class BatchWriter:
                         # The timer has begun a write: the cancellation is for the server's `send`.
                         self._suspended.rest.cancel()
                     if (suspended := self._suspended) is not None:
-                        self._suspended = None
                         await self._finish_write(suspended.rest, suspended.size, None)
+                        self._suspended = None
         except GeneratorExit:
             # A garbage collection closes this task. Its event loop may be closed, where an attempt
             # to wake somebody raises.
@@ -299,6 +306,7 @@ class BatchWriter:
             if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
                 raise
         finally:
+            self._suspended = None
             self._stop()
 
     async def _write_pending(self, pending: PendingMessage) -> None:

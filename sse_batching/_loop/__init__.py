@@ -39,6 +39,12 @@ class Suspended(Protocol):
         The rest has to be awaited nevertheless, because the work may clean up, or go on.
         """
 
+    def done(self) -> bool:
+        """Return True if the work has ended, and its task has not seen that yet."""
+
+    def result(self) -> None:
+        """Return, or raise what the work has raised. Only if it is `done`."""
+
     def __await__(self) -> Generator[Any, Any, None]: ...
 
 

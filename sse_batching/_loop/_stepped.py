@@ -55,6 +55,12 @@ class SteppedWork:
         if not (self._is_future and self._yielded.cancel()):
             self._cancelled = True
 
+    def done(self) -> bool:
+        return False  # its task itself runs the work to the end
+
+    def result(self) -> None:
+        raise NotImplementedError
+
     def __await__(self) -> Generator[Any, Any, None]:
         coroutine, yielded = self._coroutine, self._yielded
         try:
