@@ -200,7 +200,9 @@ class _QueueCount:
     counted.
     """
 
-    __slots__ = ("_app_task", "_began_at", "_ended_at", "_in_order", "_loop", "_passed")
+    __slots__ = ("_app_task", "_began_at", "_ended", "_ended_at", "_in_order", "_loop", "_passed")
+
+    _ended: Callable[[], object]
 
     def __init__(self, app_task: AsyncioAppTask, loop: asyncio.AbstractEventLoop) -> None:
         self._app_task = app_task
@@ -220,26 +222,27 @@ class _QueueCount:
 
     def schedule_begin(self) -> bool:
         """Return False if the event loop is closed."""
-        return all(self._schedule(number, None) for number in range(3))
+        return all(self._schedule(number) for number in range(3))
 
     def schedule_end(self, ended: Callable[[], object]) -> None:
         """Call `ended` at the end of the count."""
+        self._ended = ended
         for number in range(3, 6):
-            self._schedule(number, ended)
+            self._schedule(number)
 
-    def _schedule(self, number: int, ended: Callable[[], object] | None) -> bool:
+    def _schedule(self, number: int) -> bool:
         try:
-            self._loop.call_soon_threadsafe(self._pass, number, ended)
+            self._loop.call_soon_threadsafe(self._pass, number)
         except RuntimeError:  # the event loop is closed
             return False
         return True
 
-    def _pass(self, number: int, ended: Callable[[], object] | None) -> None:
+    def _pass(self, number: int) -> None:
         self._in_order = self._in_order and number == self._passed
         self._passed += 1
         if self._passed == 3:
             self._began_at = self._app_task.cancelling
         elif self._passed == 4:
             self._ended_at = self._app_task.cancelling
-        elif self._passed == 6 and ended is not None:
-            ended()
+        elif self._passed == 6:
+            self._ended()
