@@ -33,6 +33,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         self._before = sys.gettrace()
+        # CPython 3.12 traces opcodes only if a frame asks for that before `settrace`.
+        sys._getframe().f_trace_opcodes = self._step == "opcode"
         sys.settrace(self._trace)
         return self
 
