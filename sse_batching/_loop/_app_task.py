@@ -45,7 +45,7 @@ class AsyncioAppTask:
         self._outside_seen = 0  # the others, when one arrived last
         self._repeated = False  # True while one of the others may arrive again
         self._scheduled = 0  # callbacks of the event loop that may count cancellations as our own
-        self._open_counts: list[_QueueCount] = []  # see `_requested`
+        self._open_counts: list[_QueueCount] | None = None  # see `_requested`
 
     @property
     def cancelling(self) -> int:
@@ -58,13 +58,15 @@ class AsyncioAppTask:
         While a count is open, what it has found is our own: the thread that has begun the count may
         not have come to its end.
         """
-        own = self._own + sum(count.found for count in self._open_counts)
+        own = self._own
+        if self._open_counts:
+            own += sum(count.found for count in self._open_counts)
         return own, self.cancelling - self._before - own
 
     @property
     def _counted_soon(self) -> bool:
         """True if an open count has found a cancellation of our own."""
-        return any(count.found for count in self._open_counts)
+        return any(count.found for count in self._open_counts or ())
 
     def cancel(self) -> None:
         if self._task is not None and not self.ended:
@@ -118,6 +120,8 @@ class AsyncioAppTask:
         count = _QueueCount(self, loop)
         began = count.schedule_begin()
         self._scheduled += began and in_loop
+        if self._open_counts is None:
+            self._open_counts = []
         self._open_counts.append(count)
         try:
             if in_loop:
@@ -130,7 +134,8 @@ class AsyncioAppTask:
 
     def _count_ended(self, count: _QueueCount, *, in_loop: bool) -> None:
         self._scheduled -= in_loop
-        self._open_counts.remove(count)
+        if self._open_counts is not None:
+            self._open_counts.remove(count)
         self._count_own(count.found)
 
     # The end of the request.

@@ -142,7 +142,7 @@ async def test_a_request_that_ended_early_leaves_no_circle(app: ASGIApp, cause: 
 @pytest.mark.parametrize("path", ["/stream", "/json"])
 async def test_an_app_that_calls_itself_closes_its_generator(path: str) -> None:
     """An app may call itself in process (httpx.ASGITransport, fastapi_mcp). The inner request holds
-    nothing of the outer one."""
+    nothing of the outer one. Pitfall 89."""
     closed = anyio.Event()
 
     async def outer(request: Request) -> Response:

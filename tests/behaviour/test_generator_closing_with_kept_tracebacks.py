@@ -118,10 +118,8 @@ def starlette_that_asks(agent: Agent, kind: Kind) -> ASGIApp:
 async def test_a_generator_is_closed_though_a_traceback_is_kept(
     keeper: Callable[[ASGIApp, Kept], ASGIApp], make: Any, kind: Kind, cause: Cause
 ) -> None:
-    """Whoever keeps the traceback of what ended the app does not keep the generator.
-
-    DataDog/dd-trace-py#20392.
-    """
+    """Code that keeps the traceback of what ended the app does not keep the generator.
+    Pitfall 88."""
     agent, kept = Agent(), Kept()
     async with Conversation(batched(keeper(make(agent, kind), kept))) as talk:
         await end(talk, cause, kind)

@@ -51,7 +51,7 @@ def make_runner(loop: LoopName, *, bare: bool = False) -> on_trio.Runner | on_as
 
 @pytest.mark.parametrize("app", APPS)
 def test_a_request_interrupted_at_any_step_ends_as_it_should(loop: LoopName, app: str) -> None:
-    """Everything is stopped and accounted for, and the right exception comes out."""
+    """Everything is stopped and accounted for, and the right exception comes out. Pitfall 90."""
     scenarios = list(some_scenarios(loop, app))
     if loop == "trio":  # several times slower
         del scenarios[1:]
