@@ -188,7 +188,7 @@ class Buffer:
             self._make_due(now)
 
     def _is_rare(self, now: float) -> bool:
-        """Return True if events that are no deltas, of which one has come, are rare so far.
+        """Return True if events that are no deltas are rare so far. Called when one has come.
 
         If they come beside each delta (ag-ui-langgraph's `RAW` events), a write for each of them
         would undo the batching.
