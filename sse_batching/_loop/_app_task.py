@@ -207,8 +207,6 @@ class _QueueCount:
 
     __slots__ = ("_app_task", "_began_at", "_ended", "_ended_at", "_in_order", "_loop", "_passed")
 
-    _ended: Callable[[], object]
-
     def __init__(self, app_task: AsyncioAppTask, loop: asyncio.AbstractEventLoop) -> None:
         self._app_task = app_task
         self._loop = loop
@@ -216,6 +214,7 @@ class _QueueCount:
         self._in_order = True
         self._began_at: int | None = None  # all cancellations, at the beginning and at the end
         self._ended_at: int | None = None
+        self._ended: Callable[[], object] | None = None
 
     @property
     def found(self) -> int:
@@ -249,5 +248,6 @@ class _QueueCount:
             self._began_at = self._app_task.cancelling
         elif self._passed == 4:
             self._ended_at = self._app_task.cancelling
-        elif self._passed == 6:
-            self._ended()
+        elif self._passed == 6 and self._ended is not None:
+            ended, self._ended = self._ended, None  # it refers to this object
+            ended()
