@@ -18,7 +18,7 @@ EXTRA_WRITES: Final = 8
 """How many more writes a stream may cost than without merging: see `Buffer._merge`."""
 
 RARE: Final = 8
-"""Hurry for an event that is no delta if so many chunks of deltas came since the last one."""
+"""Chunks of deltas after which an event that is no delta may hurry: such events are then rare."""
 
 _AT_ONCE: Final = Urgency.AT_ONCE
 

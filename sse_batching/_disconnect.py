@@ -45,7 +45,6 @@ FOLLOW_DISCONNECT: Final = (
 )
 """What an app raises because its client is gone: see `follows_disconnect`."""
 
-
 SENDER_OF_A2WSGI: Final = "WSGIResponder.sender"
 """The coroutine of a2wsgi's task that calls `send`: see `Disconnect.only_signals`."""
 
@@ -55,8 +54,7 @@ class Disconnect:
 
     An app that never asked for the token sees `http.disconnect` at once, as without the middleware.
     So does an app that only observes its token. An app that asked gets the grace period first.
-    After the grace period the app sees
-    `http.disconnect`, and is cancelled if it still streams.
+    After the grace period the app sees `http.disconnect`, and is cancelled if it still streams.
 
     A late `send` comes after the cause, or was waiting when the cause came. A late `send` is
     rejected: it raises. But if the app is also waiting in `receive`, one late `send` is ignored: it
@@ -140,7 +138,8 @@ class Disconnect:
 
     @property
     def stopped_by(self) -> Cause | None:
-        """The cause for which code of the app's has cancelled the token; None if it has not."""
+        """The cause that a cancelled token names; None if the token is not cancelled. While `cause`
+        is None, only code of the app's can have cancelled the token."""
         token = self._token
         if token is None or token.reason is None:
             return None
@@ -366,10 +365,11 @@ def clear_traceback(error: BaseException, *, frames: bool = True) -> None:
 
 
 def has_ended(frame: FrameType) -> bool:
-    """Return False if the frame is suspended: a task has caught the exception and lives on.
+    """Return False if the frame is suspended, and `frame.clear` would end the suspended task.
 
-    Until Python 3.12, `frame.clear` would end a suspended task; later it raises RuntimeError. Only
-    a frame that has ended owns its variables, and so refers to its code.
+    Such a task has caught the exception and lives on. From Python 3.13 on, `frame.clear` raises
+    RuntimeError for a suspended frame. Before, only a frame that has ended owns its variables, and
+    so refers to its code.
     """
     return sys.version_info >= (3, 13) or any(
         part is frame.f_code for part in gc.get_referents(frame)

@@ -298,7 +298,7 @@ class Exchange:
 
     @property
     def stopped_by(self) -> Cause | None:
-        """The reason of a token that code of the app's has cancelled, while no cause has come."""
+        """See `Disconnect.stopped_by`."""
         return self._disconnect.stopped_by if self._disconnect is not None else None
 
     def move(self, state: State) -> None:
@@ -351,8 +351,8 @@ class Exchange:
             response.writer.abort()
         self.receiver.give_up()
         # A waiting `send` must return first: then the framework cancels its generator at an `await`
-        # of the generator's own. `reject_or_ignore` notifies the app then. With a token,
-        # `notify_app` only starts the grace period.
+        # of the generator's own. `reject_or_ignore` notifies the app then. For an app that
+        # asked for its token, `notify_app` only starts the grace period.
         if disconnect.token_requested or not self._waiting_sends:
             disconnect.notify_app()
         logger.info(
@@ -378,8 +378,11 @@ class Exchange:
             self._disconnect.clear_kept_tracebacks(frames=frames)
 
     def stop(self) -> None:
-        """Stop writing and watching: cancel the tasks of this package, for which `stopped` waits. A
-        task that the app left behind sends to the server directly (PASSING)."""
+        """Stop writing and watching, and cancel the tasks of this package. `stopped` is True once
+        these tasks have ended.
+
+        A task that the app left behind sends to the server directly from now on (PASSING).
+        """
         if self.state is STREAMING:
             self.move(PASSING)
         if self.response is not None:

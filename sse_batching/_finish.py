@@ -21,7 +21,7 @@ from .report import Outcome, StreamReport
 logger: Final = logging.getLogger("sse_batching")
 
 CLEANUP_TIME: Final = 1.0
-"""Seconds for writing what is buffered when the request is cancelled, and then for the tasks of
+"""Seconds for writing what is buffered when the request is cancelled, and then for each task of
 this package to end. A task that is stuck in a `send` which cannot be cancelled (hypercorn on trio)
 is left to the server."""
 
@@ -35,10 +35,13 @@ async def finish(exchange: Exchange, error: BaseException | None) -> BaseExcepti
     written or counted as undelivered, everything of this package is stopped, and there is one
     report. An exception of the app's own comes out. So does each cancellation from outside, once. A
     cancellation of our own does not.
+
+    If the app ends with `GeneratorExit`, `KeyboardInterrupt` or `SystemExit`, nothing is awaited,
+    and there is no report.
     """
     try:
         cancellation, other = split_cancellation(error, anyio.get_cancelled_exc_class())
-    except RuntimeError:  # no event loop runs
+    except RuntimeError:  # no event loop runs: as if a garbage collection closed the app
         cancellation, other = None, GeneratorExit()
     if other is not None and not isinstance(other, Exception):
         # A garbage collection closes the app, or KeyboardInterrupt ends the process: there may be
@@ -84,7 +87,7 @@ class _End:
         self._cancellation = cancellation
         self._other = other
         self._cancelled = False  # True once the request is cancelled from outside
-        self._late: BaseException | None = None  # such a cancellation, if it came after the app
+        self._late: BaseException | None = None  # such a cancellation, if the app had ended
         self._comes_again = False  # True if `_late` comes again at the next checkpoint
         self._reported = False
 
@@ -119,10 +122,11 @@ class _End:
         seconds: float | None = None,
         again: bool = True,
     ) -> None:
-        """Await `step()`, and await it `again` if a cancellation interrupts it.
+        """Await `step()`, and `again` if a cancellation interrupts the step.
 
-        `seconds`: the most that it may take. Once the request is cancelled from outside, it may
-        take `CLEANUP_TIME`. With a limit, the step is shielded from cancel scopes.
+        `seconds`: the most that the step may take. Without a limit of its own, the step may take
+        `CLEANUP_TIME` once the request is cancelled from outside. With a limit, the step is
+        shielded from cancel scopes.
         """
         clock = self._exchange.loop.time
         deadline = inf if seconds is None else clock() + seconds
@@ -144,7 +148,7 @@ class _End:
         self._cancelled = True
         if self._cancellation is None and self._late is None:
             self._late = cancellation
-            # Of an anyio or trio scope around the request, which is cancelled.
+            # A cancelled scope of anyio or trio around the request cancels at each checkpoint.
             self._comes_again = anyio.current_effective_deadline() == -inf
         if not self._reported:
             self._exchange.close(SERVER_CANCELLED)

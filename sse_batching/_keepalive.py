@@ -22,7 +22,7 @@ class Keepalive:
 
     def __init__(self, loop: Loop, interval: float, wake: Callable[[], bool]) -> None:
         self.due = False
-        """True if a comment is to be written. The writer takes that back with every write."""
+        """True if a comment is to be written. The writer resets this with every write."""
         self._interval = interval
         self._wake = wake
         self._time = loop.time
@@ -64,7 +64,7 @@ class Keepalive:
         due = self._write_ended + self._interval
         if now < due:
             return due
-        # As long as the first bytes show nothing, they may turn out to be plain text.
+        # While the first bytes do not tell, the body may turn out to be plain text.
         if not self._head and self._tail is not None and at_event_boundary(self._tail):
             self.due = self._wake()
         return now + self._interval

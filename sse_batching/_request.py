@@ -198,7 +198,7 @@ class RequestContext:
         return self._receiver
 
     def make_exchange(self) -> Exchange:
-        """Return the exchange. It is made now if there is none."""
+        """Return the exchange, and make one if there is none."""
         if self.exchange is None and self._receiver is None and expects_continue(self._scope):
             self._receiver = Receiver(self._server_receive, self._loop, expects_continue=True)
         return self.exchange or self._make_exchange()

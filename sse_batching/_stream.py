@@ -39,7 +39,8 @@ class Stream:
     @property
     def token(self) -> CancellationToken:
         """The cancellation token of the request. Reading this attribute asks for the token, and
-        raises, as `current_token` does. Once read, it is the same token also after the request."""
+        raises, as `current_token` does. Once read, the attribute stays the same token, also after
+        the request."""
         if self._token is None:
             self._token = self._request.token(grace=True)
         return self._token

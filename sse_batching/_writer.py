@@ -227,6 +227,7 @@ class BatchWriter:
         off what the server's `send` awaits to clean up after the first.
         """
         if (suspended := self._suspended) is not None and suspended.rest.done():
+            # The write has ended, and the task has not run since.
             try:
                 suspended.rest.result()
             except BaseException:  # noqa: BLE001 (the write has failed, and is lost)
@@ -301,9 +302,9 @@ class BatchWriter:
             # lost with this task. One example is a cancellation of all tasks of the event loop.
             if not self.closed:
                 self._close(self._cause_of(error))
-            # A cancellation ends here. The task would keep it, with a traceback that has this
-            # writer, which has the task.
-            if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            # A cancellation ends here. The task would keep the cancellation, whose traceback refers
+            # to this writer, which refers to the task: a circle of references.
+            if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
             self._suspended = None

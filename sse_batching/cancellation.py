@@ -24,9 +24,9 @@ logger: Final = logging.getLogger("sse_batching")
 CAUSE: Final = "cause"
 
 SIGNAL_INTERVAL: Final = 1.0
-"""Seconds after which a `wait` of the main thread lets Python run its signal handlers. Python runs
-them between two steps of the main thread. A signal that comes just before a call begins to block is
-handled only after that call."""
+"""Seconds after which a `wait` of the main thread lets Python run its signal handlers. A handler
+runs between two steps of the main thread. So a signal that comes just before a call begins to block
+is handled only after that call."""
 
 
 def call(callback: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +86,7 @@ class CancellationToken:
         the callback cancels."""
         self.cancelled = False
         """True once cancelled. A plain attribute, cheap enough for an inner loop. Only `cancel`
-        sets it."""
+        sets this attribute."""
         self._cause: dict[str, tuple[CancelReason, str | None, BaseException | None]] = {}
         self._callbacks: dict[object, Callable[[], object]] = {}  # in the order of registration
         self._waiting: dict[Callable[[], None], None] = {}
@@ -135,7 +135,8 @@ class CancellationToken:
         return True
 
     def raise_if_cancelled(self) -> None:
-        """Raise `StreamCancelled` if the token is cancelled. Its `__cause__` is `error`."""
+        """Raise `StreamCancelled` if the token is cancelled. `error` is the exception's
+        `__cause__`."""
         if self.cancelled:
             reason, message, error = self._cause[CAUSE]
             raise StreamCancelled(message or str(reason), reason) from error

@@ -89,7 +89,8 @@ class SSEBatchingMiddleware:
             Also called for a request that does not stream, if its token was asked for and the
             request ended early. May be a coroutine function, which is awaited before the middleware
             returns: for at most `grace_period` if the request was cancelled. An `Exception` that it
-            raises is logged. Not called when `KeyboardInterrupt` or `GeneratorExit` ends the app.
+            raises is logged. Not called when `KeyboardInterrupt`, `SystemExit` or `GeneratorExit`
+            ends the app.
     """
 
     def __init__(

@@ -34,16 +34,16 @@ class Suspended(Protocol):
     a cancellation of the task then reaches the work."""
 
     def cancel(self) -> object:
-        """Cancel the work before it is awaited: its task was cancelled while the task was parked.
+        """Cancel the work before the rest is awaited: the task was cancelled while it was parked.
 
         The rest has to be awaited nevertheless, because the work may clean up, or go on.
         """
 
     def done(self) -> bool:
-        """Return True if the work has ended, and its task has not seen that yet."""
+        """Return True if the work has ended."""
 
     def result(self) -> None:
-        """Return, or raise what the work has raised. Only if it is `done`."""
+        """Return None, or raise what the work has raised. Only for work that is `done`."""
 
     def __await__(self) -> Generator[Any, Any, None]: ...
 
@@ -88,8 +88,8 @@ class AppTask(Protocol):
     def counting_cancels(
         self, callback: Callable[..., object], /, *args: Any, **kwargs: Any
     ) -> None:
-        """Call a callback of the token, and count the cancellations of this task that the callback
-        requests as our own: now, or by what it schedules in the event loop.
+        """Call a callback of the token. Count as our own the cancellations of this task that the
+        callback requests: now, or by what the callback schedules in the event loop.
 
         `token.register(task.cancel)` and `token.register(loop.call_soon_threadsafe, task.cancel)`
         register such a callback, if `task` is the app's. Safe in any thread.
@@ -97,17 +97,17 @@ class AppTask(Protocol):
 
     def if_cancelled_outside(self, callback: Callable[[], object]) -> None:
         """Call back in the next loop iteration, if the cancellation that is being handled came from
-        outside this package. To be called in the `except` block that handles it.
+        outside this package. To be called in the `except` block that handles the cancellation.
 
-        A server that shuts down may run only one more loop iteration (uvicorn), so this must not
-        wait until the app has ended.
+        A server that shuts down may run only one more loop iteration (uvicorn), so the callback
+        must not wait until the app has ended. Servers on trio do wait, so nothing is called there.
         """
 
     # The end of the request, in this order:
 
     def app_ended(self, *, cancelled: bool) -> bool:
-        """Return True if the app was cancelled from outside this package. From now on `cancel` does
-        nothing.
+        """Note that the app has ended: `cancel` does nothing any more. Return True if the app was
+        cancelled from outside this package.
 
         `cancelled`: the app ended with a cancellation.
         """
@@ -118,7 +118,7 @@ class AppTask(Protocol):
 
     def cancellation_arrived(self) -> bool:
         """Return True if the cancellation that is being handled came from outside this package. To
-        be called once for each that interrupts the end of the request."""
+        be called once for each cancellation that interrupts the end of the request."""
 
     @property
     def settled(self) -> bool:
@@ -171,7 +171,7 @@ class Interruptible(Protocol):
     def __exit__(self, *error: Any) -> bool: ...  # noqa: PYI036
 
     def interrupt(self) -> None:
-        """End the wait. Call it from another task or from a callback."""
+        """End the wait. Call this method from another task or from a callback."""
 
 
 class Loop(Protocol):

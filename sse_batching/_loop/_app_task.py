@@ -92,7 +92,8 @@ class AsyncioAppTask:
             callback = callback.func
         loop, owner = task.get_loop(), getattr(callback, "__self__", None)
         if owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
-            self._scheduled += (in_loop := _is_running(loop))
+            in_loop = _is_running(loop)
+            self._scheduled += in_loop
             callback(self._counting_scheduled, in_loop, *args, **kwargs)
         elif isinstance(owner, asyncio.Task):
             self._counting_now(callback, *args, **kwargs)
@@ -199,10 +200,10 @@ class _QueueCount:
     """Counts the cancellations that a call has scheduled in the event loop.
 
     Event loops call back in order. So what runs between a callback that is scheduled before the
-    call and one that is scheduled behind it was scheduled by the call. (Or by another thread in
-    that moment. That thread would have to cancel the same request.) There are three callbacks on
-    each side. If they do not come in order, as in a test that shuffles its event loop, nothing is
-    counted.
+    call and one that is scheduled after the call was scheduled by the call. (Or by another thread
+    during the call. That thread would have to cancel the same request.) There are three callbacks
+    on each side. If the six do not come in order, as in a test that shuffles its event loop,
+    nothing is counted.
     """
 
     __slots__ = ("_app_task", "_began_at", "_ended", "_ended_at", "_in_order", "_loop", "_passed")
@@ -225,11 +226,11 @@ class _QueueCount:
         return ended_at - self._began_at
 
     def schedule_begin(self) -> bool:
-        """Return False if the event loop is closed."""
+        """Schedule the callbacks before the call. Return False if the event loop is closed."""
         return all(self._schedule(number) for number in range(3))
 
     def schedule_end(self, ended: Callable[[], object]) -> None:
-        """Call `ended` at the end of the count."""
+        """Schedule the callbacks after the call. The last one calls `ended`."""
         self._ended = ended
         for number in range(3, 6):
             self._schedule(number)

@@ -56,7 +56,7 @@ class SteppedWork:
             self._cancelled = True
 
     def done(self) -> bool:
-        return False  # its task itself runs the work to the end
+        return False  # the parked task itself runs the work to the end
 
     def result(self) -> None:
         raise NotImplementedError
