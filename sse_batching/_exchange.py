@@ -219,8 +219,12 @@ class Exchange:
             self._disconnect.grace_period = options.grace_period
         self._open(start)
 
-    async def leave_inside(self) -> None:
-        """Write what is buffered: the app of the inner middleware has ended."""
+    async def write_rest(self) -> None:
+        """Write what is buffered: the app has ended.
+
+        This does not go through `send`, which would keep an exception after the tracebacks were
+        cleared. On trio the app's generator would stay suspended.
+        """
         response = self.response
         if response is None or response.writer.closed:
             return

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 
 from ._buffer import Buffer
-from ._cause import SERVER_CANCELLED, of_failed_write
+from ._cause import SERVER_CANCELLED
 from ._disconnect import clear_tracebacks, follows_disconnect
 from ._exchange import Exchange
 from ._states import COMPLETED
@@ -103,7 +103,7 @@ class _End:
         exchange.clear_kept_tracebacks(frames=self._other is None or self._follows_disconnect)
         response = exchange.response
         if response is not None and not response.writer.closed:
-            await self._await(self._write_rest)
+            await self._await(exchange.write_rest)
         exchange.stop()
         if not exchange.stopped:
             await self._await(self._join, seconds=2 * CLEANUP_TIME)
@@ -152,19 +152,6 @@ class _End:
             self._comes_again = anyio.current_effective_deadline() == -inf
         if not self._reported:
             self._exchange.close(SERVER_CANCELLED)
-
-    async def _write_rest(self) -> None:
-        """Write what is buffered.
-
-        This does not go through `Exchange.send`, which would keep an exception after the tracebacks
-        were cleared. On trio the app's generator would stay suspended.
-        """
-        response = self._exchange.response
-        assert response is not None  # something is buffered
-        try:
-            await response.writer.flush()
-        except Exception as error:  # noqa: BLE001 (no `send` is left that could raise it)
-            self._exchange.close(of_failed_write(error))
 
     async def _join(self) -> None:
         await self._exchange.receiver.join(CLEANUP_TIME)

@@ -62,7 +62,7 @@ class InnerResponse:
     async def finish(self) -> None:
         """Write what is buffered: the app has ended, and the middlewares in between go on."""
         if self._exchange is not None:
-            await self._exchange.leave_inside()
+            await self._exchange.write_rest()
 
     async def _before_start(self, message: Message) -> None:
         if message["type"] != START:
