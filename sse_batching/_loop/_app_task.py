@@ -118,12 +118,13 @@ class AsyncioAppTask:
     ) -> None:
         """Count what a function of the app's requests, and what the function schedules."""
         in_loop = _is_running(loop)
-        count = _QueueCount(self, loop)
+        count = _QueueCount(self, loop, in_loop=in_loop)
         began = count.schedule_begin()
-        self._scheduled += began and in_loop
-        if self._open_counts is None:
-            self._open_counts = []
-        self._open_counts.append(count)
+        if began:
+            self._scheduled += in_loop
+            if self._open_counts is None:
+                self._open_counts = []
+            self._open_counts.append(count)
         try:
             if in_loop:
                 self._counting_now(call)
@@ -131,10 +132,11 @@ class AsyncioAppTask:
                 call()
         finally:
             if began:
-                count.schedule_end(lambda: self._count_ended(count, in_loop=in_loop))
+                count.schedule_end()
 
-    def _count_ended(self, count: _QueueCount, *, in_loop: bool) -> None:
-        self._scheduled -= in_loop
+    def count_ended(self, count: _QueueCount) -> None:
+        """Add what a count has found. Called by the last callback of the count."""
+        self._scheduled -= count.in_loop
         if self._open_counts is not None:
             self._open_counts.remove(count)
         self._count_own(count.found)
@@ -206,16 +208,19 @@ class _QueueCount:
     nothing is counted.
     """
 
-    __slots__ = ("_app_task", "_began_at", "_ended", "_ended_at", "_in_order", "_loop", "_passed")
+    __slots__ = ("_app_task", "_began_at", "_ended_at", "_in_order", "_loop", "_passed", "in_loop")
 
-    def __init__(self, app_task: AsyncioAppTask, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, app_task: AsyncioAppTask, loop: asyncio.AbstractEventLoop, *, in_loop: bool
+    ) -> None:
+        self.in_loop = in_loop
+        """True if the call runs in the thread of the event loop."""
         self._app_task = app_task
         self._loop = loop
         self._passed = 0  # callbacks that have come
         self._in_order = True
         self._began_at: int | None = None  # all cancellations, at the beginning and at the end
         self._ended_at: int | None = None
-        self._ended: Callable[[], object] | None = None
 
     @property
     def found(self) -> int:
@@ -229,9 +234,8 @@ class _QueueCount:
         """Schedule the callbacks before the call. Return False if the event loop is closed."""
         return all(self._schedule(number) for number in range(3))
 
-    def schedule_end(self, ended: Callable[[], object]) -> None:
-        """Schedule the callbacks after the call. The last one calls `ended`."""
-        self._ended = ended
+    def schedule_end(self) -> None:
+        """Schedule the callbacks after the call."""
         for number in range(3, 6):
             self._schedule(number)
 
@@ -249,6 +253,5 @@ class _QueueCount:
             self._began_at = self._app_task.cancelling
         elif self._passed == 4:
             self._ended_at = self._app_task.cancelling
-        elif self._passed == 6 and self._ended is not None:
-            ended, self._ended = self._ended, None  # it refers to this object
-            ended()
+        elif self._passed == 6:
+            self._app_task.count_ended(self)
