@@ -164,7 +164,8 @@ class _End:
         )
 
     async def _call_on_close(self) -> None:
-        report, on_close = self._report(), self._exchange.options.on_close
+        on_close = self._exchange.options.on_close
+        report = self._report() if on_close is not None else None
         self._reported = True
         if report is None or on_close is None:
             return
