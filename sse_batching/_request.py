@@ -43,6 +43,12 @@ HAS_ENDED: Final = (
 )
 
 
+class EndedRequest:
+    """What a pickled scope has in place of its request, whose token works in one process only."""
+
+    stage = ENDED
+
+
 class RequestContext:
     """The front of one request. Most requests do not stream, and need nothing else.
 
@@ -54,7 +60,7 @@ class RequestContext:
     included, belongs to the thread of the event loop.
 
     A copy, also a deep copy, is the object itself: middlewares copy the scope, in which this object
-    is found (hypercorn's `ProxyFixMiddleware`).
+    is found (hypercorn's `ProxyFixMiddleware`). A pickled scope has an `EndedRequest` in its place.
     """
 
     # Slots: CPython 3.11 reads a default from the class ten times slower.
@@ -187,6 +193,9 @@ class RequestContext:
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self
+
+    def __reduce__(self) -> tuple[type[EndedRequest], tuple[()]]:
+        return EndedRequest, ()
 
     # Parts made on demand.
 

@@ -82,8 +82,8 @@ class CancellationToken:
 
     def __init__(self) -> None:
         self.call_callback: Callable[..., None] = call
-        """Private. Calls each callback of `register` with its arguments. The middleware counts what
-        the callback cancels."""
+        """Private. Calls each callback of `register`, and what wakes the tasks in `wait_async`. The
+        middleware counts what they cancel."""
         self.cancelled = False
         """True once cancelled. A plain attribute, cheap enough for an inner loop. Only `cancel`
         sets this attribute."""
@@ -125,8 +125,9 @@ class CancellationToken:
         self.cancelled = True
         if not first:
             return False
-        for wake in list(self._waiting):
-            wake()
+        if self._waiting:
+            # A task that waits may cancel the task of the request, as a callback may.
+            self.call_callback(self._wake_all)
         stop: BaseException | None = None
         for key in list(self._callbacks):
             stop = self._call(key) or stop
@@ -203,6 +204,10 @@ class CancellationToken:
         if self.cancelled and (stop := self._call(key)):
             raise stop
         return Registration(self, key)
+
+    def _wake_all(self) -> None:
+        for wake in list(self._waiting):
+            wake()
 
     def _forget(self, key: object) -> Callable[[], object] | None:
         """Remove a callback, and return it if it was still registered: of several threads, only one

@@ -13,6 +13,12 @@ import anyio
 
 SCHEDULING_METHODS: Final = frozenset({"call_soon", "call_soon_threadsafe"})
 
+TIMER_METHODS: Final = frozenset({"call_later", "call_at"})
+
+LOOKS_FOR_UNDONE: Final = 16
+"""Loop iterations after a cancellation of our own in which to look whether the app has undone it. A
+task group of anyio's or asyncio's takes three, if its tasks need no time to clean up."""
+
 
 class AsyncioAppTask:
     """See `AppTask`. Cancels with `asyncio.Task.cancel`, and tells cancellations apart by counting
@@ -24,7 +30,10 @@ class AsyncioAppTask:
 
     __slots__ = (
         "__weakref__",  # see `Disconnect.set_token`
+        "_any_own",
         "_before",
+        "_look",
+        "_looks",
         "_open_counts",
         "_outside_seen",
         "_owed",
@@ -40,7 +49,11 @@ class AsyncioAppTask:
         self.ended = False
         self._task = task
         self._before = task.cancelling() if task is not None else 0
-        self._own = 0  # cancellations requested by this package, or by a callback of the token
+        # Cancellations requested by this package or by a callback of the token, and not yet undone.
+        self._own = 0
+        self._any_own = False  # True once there was one
+        self._looks = 0  # loop iterations in which to look whether the app has undone one
+        self._look: asyncio.Handle | None = None
         self._owed = False  # True while one of these may still arrive, as a CancelledError
         self._outside_seen = 0  # the others, when one arrived last
         self._repeated = False  # True while one of the others may arrive again
@@ -76,7 +89,21 @@ class AsyncioAppTask:
     def _count_own(self, requests: int) -> None:
         if requests > 0:
             self._own += requests
-            self._owed = True
+            self._owed = self._any_own = True
+            if self._task is not None and _is_running(loop := self._task.get_loop()):
+                self._looks = LOOKS_FOR_UNDONE
+                if self._look is None and not self.ended:
+                    self._look = loop.call_soon(self._look_for_undone)
+
+    def _look_for_undone(self) -> None:
+        """Forget a cancellation of our own that the app has undone, with `asyncio.timeout`, a
+        cancel scope or `Task.uncancel`. The next cancellation, of the server's, would be taken for
+        ours."""
+        self._look = None
+        self._looks -= 1
+        self._own = min(self._own, self.cancelling - self._before)
+        if self._looks and self._task is not None:
+            self._look = self._task.get_loop().call_soon(self._look_for_undone)
 
     # Callbacks of the token.
 
@@ -91,10 +118,15 @@ class AsyncioAppTask:
             args, kwargs = (*callback.args, *args), {**callback.keywords, **kwargs}
             callback = callback.func
         loop, owner = task.get_loop(), getattr(callback, "__self__", None)
-        if owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
+        if isinstance(owner, anyio.CancelScope):
+            callback(*args, **kwargs)  # the scope undoes its cancellations itself
+        elif owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
             in_loop = _is_running(loop)
             self._scheduled += in_loop
             callback(self._counting_scheduled, in_loop, *args, **kwargs)
+        elif owner is loop and len(args) > 1 and callback.__name__ in TIMER_METHODS:
+            # The end of the request does not wait for the timer, so the call is not `_scheduled`.
+            callback(args[0], self._counting_scheduled, False, *args[1:], **kwargs)
         elif isinstance(owner, asyncio.Task):
             self._counting_now(callback, *args, **kwargs)
         else:
@@ -156,6 +188,9 @@ class AsyncioAppTask:
 
     def app_ended(self, *, cancelled: bool) -> bool:
         self.ended = True
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         own, outside = self._requested()
         self._outside_seen = outside
         if not cancelled:
@@ -163,7 +198,7 @@ class AsyncioAppTask:
             self._repeated = outside > 0
             return outside > 0
         self._owed = False
-        return outside > 0 or not own
+        return outside > 0 or not (own or self._any_own)
 
     def cancellation_arrived(self) -> bool:
         outside = self._requested()[1]

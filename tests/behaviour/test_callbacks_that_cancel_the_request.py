@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from sse_batching import SSEBatchingMiddleware, current_token
+from sse_batching import CancellationToken, SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
 from tests.conftest import VIRTUAL_ASYNCIO, loops
 from tests.support.apps import chunk, start
@@ -96,3 +98,115 @@ async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
         server.task.cancel()
         await talk.ended()
     assert server.task.cancelled()
+
+
+async def with_cancel_scope(token: CancellationToken) -> None:
+    with anyio.CancelScope() as scope:
+        token.register(scope.cancel)
+        await anyio.sleep(1000)
+
+
+async def with_function_that_cancels_a_scope(token: CancellationToken) -> None:
+    async with anyio.create_task_group() as group:
+        token.register(lambda: group.cancel_scope.cancel())
+        group.start_soon(anyio.sleep, 1000)
+
+
+async def with_timeout(token: CancellationToken) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1000) as timeout:
+            token.register(timeout.reschedule, 0)
+            await asyncio.sleep(1000)
+
+
+async def with_uncancel(token: CancellationToken) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    token.register(task.cancel)
+    try:
+        await asyncio.sleep(1000)
+    except asyncio.CancelledError:
+        task.uncancel()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [with_cancel_scope, with_function_that_cancels_a_scope, with_timeout, with_uncancel],
+)
+async def test_the_server_may_cancel_after_the_app_has_undone_what_a_callback_cancelled(
+    work: Callable[[CancellationToken], Awaitable[None]],
+) -> None:
+    """The server's cancellation goes on to the server, also if the app has ended a scope before
+    that a callback had cancelled."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await work(current_token())
+        await advance(1)
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.leave()
+        await advance(0.5)
+        server.task.cancel()
+        await talk.ended()
+    assert server.task.cancelled()
+    assert server.task.cancelling() == 1
+
+
+@pytest.mark.parametrize("way", ["a waiting task", "call_later", "call_at"])
+async def test_what_the_token_sets_going_may_cancel_the_task_of_the_request(way: str) -> None:
+    """A cancellation by a task that waits for the token, or by a timer that the token starts, does
+    not leave the middleware."""
+    waiting: list[asyncio.Task[None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        token, task = current_token(), asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+
+        async def wait_and_cancel() -> None:
+            await token.wait_async()
+            task.cancel()
+
+        if way == "call_later":
+            token.register(loop.call_later, 0.5, task.cancel)
+        elif way == "call_at":
+            token.register(loop.call_at, loop.time() + 1.5, task.cancel)
+        else:
+            waiting.append(asyncio.create_task(wait_and_cancel()))
+        await send(start())
+        await anyio.sleep(1000)
+
+    server = AsTask(SSEBatchingMiddleware(app))
+    async with Conversation(server) as talk:
+        await advance(1)
+        talk.leave()
+        await talk.ended()
+    assert not server.task.cancelled()
+    assert server.task.exception() is None
+    assert server.task.cancelling() == 0
+
+
+async def test_a_registered_function_leaves_no_circle() -> None:
+    """What counts the cancellations of a registered function is freed without a garbage
+    collection."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        current_token().register(lambda: None)
+        await send(start())
+        await anyio.sleep(1000)
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with Conversation(SSEBatchingMiddleware(app, grace_period=1)) as talk:
+            await advance(1)
+            talk.leave()
+            await talk.ended()
+            await advance(1)
+        left = [type(found).__name__ for found in gc.get_objects()]
+    finally:
+        gc.enable()
+    assert "_QueueCount" not in left

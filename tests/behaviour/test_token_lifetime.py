@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -113,6 +114,22 @@ async def test_a_copied_scope_has_the_token_during_the_request_only(
     for find in (get_token, observe_token):
         with pytest.raises(LookupError, match="has ended"):
             find(copies[0])
+
+
+async def test_a_pickled_scope_has_no_token() -> None:
+    """A middleware may pickle the scope, as it may without this middleware. The token stays behind:
+    it works in one process only."""
+    pickled: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        current_token()
+        pickled.append(pickle.dumps({**scope, "app": None, "state": {}}))
+        await send(start())
+        await send(last())
+
+    await converse(SSEBatchingMiddleware(app))
+    with pytest.raises(LookupError, match="has ended"):
+        get_token(pickle.loads(pickled[0]))
 
 
 async def test_what_is_held_stays_usable() -> None:
