@@ -214,8 +214,10 @@ class _End:
         """Return the report; None if the request neither streamed nor ended early."""
         exchange = self._exchange
         response, cause = exchange.response, exchange.cause
-        if cause is None and exchange.state is not COMPLETED:
-            cause = exchange.stopped_by
+        if exchange.state is not COMPLETED and (cause is None or cause is SERVER_CANCELLED):
+            # Code that stops the request by its token may cancel the request's task, too, in a way
+            # that looks like the server's: from a thread that waits for the token.
+            cause = exchange.stopped_by or cause
         if response is None and cause is None:
             return None
         now = exchange.loop.time()

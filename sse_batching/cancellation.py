@@ -89,8 +89,8 @@ class CancellationToken:
         sets this attribute."""
         self._cause: dict[str, tuple[CancelReason, str | None, BaseException | None]] = {}
         self._callbacks: dict[object, Callable[[], object]] = {}  # in the order of registration
-        self._waiting: dict[Callable[[], None], None] = {}
-        """What wakes each thread in `wait` and each task in `wait_async`."""
+        self._waiting: dict[Callable[[], None], bool] = {}
+        """What wakes each thread in `wait` (False) and each task in `wait_async` (True)."""
 
     @property
     def reason(self) -> CancelReason | None:
@@ -125,9 +125,12 @@ class CancellationToken:
         self.cancelled = True
         if not first:
             return False
-        if self._waiting:
+        for wake, in_task in list(self._waiting.items()):
             # A task that waits may cancel the task of the request, as a callback may.
-            self.call_callback(self._wake_all)
+            if in_task:
+                self.call_callback(wake)
+            else:
+                wake()
         stop: BaseException | None = None
         for key in list(self._callbacks):
             stop = self._call(key) or stop
@@ -154,7 +157,7 @@ class CancellationToken:
         lock = threading.Lock()
         lock.acquire(blocking=False)
         try:
-            self._waiting[lock.release] = None
+            self._waiting[lock.release] = False
             # Read after the lock can be found: `cancel` sets `cancelled` before it looks for locks.
             while not self.cancelled:
                 left = longest if end is None else min(end - time.monotonic(), longest)
@@ -171,7 +174,7 @@ class CancellationToken:
         be blocked, stopped or closed, and starts no thread.
         """
         wakeup = current_wakeup()
-        self._waiting[wakeup.wake] = None
+        self._waiting[wakeup.wake] = True
         try:
             # Read after the wakeup can be found, as in `wait`.
             if self.cancelled:
@@ -204,10 +207,6 @@ class CancellationToken:
         if self.cancelled and (stop := self._call(key)):
             raise stop
         return Registration(self, key)
-
-    def _wake_all(self) -> None:
-        for wake in list(self._waiting):
-            wake()
 
     def _forget(self, key: object) -> Callable[[], object] | None:
         """Remove a callback, and return it if it was still registered: of several threads, only one

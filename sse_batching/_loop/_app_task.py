@@ -118,8 +118,9 @@ class AsyncioAppTask:
             args, kwargs = (*callback.args, *args), {**callback.keywords, **kwargs}
             callback = callback.func
         loop, owner = task.get_loop(), getattr(callback, "__self__", None)
-        if isinstance(owner, anyio.CancelScope):
-            callback(*args, **kwargs)  # the scope undoes its cancellations itself
+        if isinstance(owner, anyio.CancelScope) or getattr(owner, "task", None) is task:
+            # A scope undoes its cancellations itself. A task that is woken does not cancel itself.
+            callback(*args, **kwargs)
         elif owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
             in_loop = _is_running(loop)
             self._scheduled += in_loop

@@ -154,9 +154,11 @@ class AsyncioWakeup:
     """See `Wakeup`. A bare future: a signal handler that sets an `asyncio.Event` may interrupt
     `Event.wait` just before it waits, and wake nobody."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_future", "_loop", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.task = asyncio.current_task(loop)
+        """The task that waits."""
         self._loop = loop
         self._future: asyncio.Future[None] = loop.create_future()
 

@@ -171,9 +171,9 @@ async def test_what_the_token_sets_going_may_cancel_the_task_of_the_request(way:
             task.cancel()
 
         if way == "call_later":
-            token.register(loop.call_later, 0.5, task.cancel)
+            token.register(loop.call_later, 0.5, task.cancel)  # type: ignore[arg-type]
         elif way == "call_at":
-            token.register(loop.call_at, loop.time() + 1.5, task.cancel)
+            token.register(loop.call_at, loop.time() + 1.5, task.cancel)  # type: ignore[arg-type]
         else:
             waiting.append(asyncio.create_task(wait_and_cancel()))
         await send(start())

@@ -350,3 +350,22 @@ async def test_a_write_that_was_given_up_counts_once() -> None:
         await talk.ended()
     (report,) = reports
     assert (report.bytes_in, report.bytes_sent, report.bytes_undelivered) == (9, 0, 9)
+
+
+async def test_the_report_of_a_request_that_its_own_app_has_stopped() -> None:
+    """The reason is that of the token, also if the app's task was cancelled as the server does."""
+    reports: list[StreamReport] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(chunk(b"first"))
+        current_token().cancel(message="the stop button")
+        talk.cancel()  # by a thread that waits for the token, for example
+        await anyio.sleep_forever()
+
+    async with Conversation(SSEBatchingMiddleware(app, on_close=reports.append)) as talk:
+        await talk.ended()
+
+    (report,) = reports
+    assert (report.reason, report.outcome) == (CancelReason.REQUESTED, "incomplete")
+    assert report.bytes_sent == 5
