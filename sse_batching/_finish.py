@@ -40,19 +40,29 @@ async def finish(exchange: Exchange, error: BaseException | None) -> BaseExcepti
     and there is no report.
     """
     try:
-        cancellation, other = split_cancellation(error, anyio.get_cancelled_exc_class())
-    except RuntimeError:  # no event loop runs: as if a garbage collection closed the app
-        cancellation, other = None, GeneratorExit()
-    if other is not None and not isinstance(other, Exception):
-        # A garbage collection closes the app, or KeyboardInterrupt ends the process: there may be
-        # no event loop left to await anything.
-        exchange.app_task.app_ended(cancelled=False)
-        with suppress(RuntimeError):  # the event loop is closed
-            exchange.close(SERVER_CANCELLED)
-        with suppress(RuntimeError):
-            exchange.stop()
+        cancelled = anyio.get_cancelled_exc_class()
+    except RuntimeError:  # no event loop runs: a garbage collection closes the app
+        _abandon(exchange)
         return error
-    return await _End(exchange, error, cancellation, other).run()
+    cancellation, other = split_cancellation(error, cancelled)
+    if other is not None and not isinstance(other, Exception):
+        _abandon(exchange)
+        return error
+    try:
+        return await _End(exchange, error, cancellation, other, cancelled).run()
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+        _abandon(exchange)
+        raise
+
+
+def _abandon(exchange: Exchange) -> None:
+    """Stop everything, and await nothing: there may be no event loop left. A garbage collection
+    closes the request, or KeyboardInterrupt ends the process."""
+    exchange.app_task.app_ended(cancelled=False)
+    with suppress(RuntimeError):  # the event loop is closed
+        exchange.close(SERVER_CANCELLED)
+    with suppress(RuntimeError):
+        exchange.stop()
 
 
 def split_cancellation(
@@ -80,7 +90,10 @@ class _End:
         error: BaseException | None,
         cancellation: BaseException | None,
         other: BaseException | None,
+        cancelled: type[BaseException],
     ) -> None:
+        # Asked for once: when a garbage collection closes the request, no event loop may run.
+        self._cancelled_class = cancelled
         self._exchange = exchange
         self._app_task = exchange.app_task
         self._error = error  # what the app raised, in two parts:
@@ -138,7 +151,7 @@ class _End:
                 with limited if deadline < inf else nullcontext():
                     await step()
                 return
-            except anyio.get_cancelled_exc_class() as cancellation:
+            except self._cancelled_class as cancellation:
                 if self._app_task.cancellation_arrived():
                     self._cancelled_outside(cancellation)
             if not again:
@@ -202,7 +215,7 @@ class _End:
             if self._cancelled and self._cancellation is None:
                 # The app raised the swallowed exception in place of the cancellation. asyncio's
                 # TaskGroup does that.
-                self._cancellation = anyio.get_cancelled_exc_class()()
+                self._cancellation = self._cancelled_class()
         if self._cancellation is not None:
             clear_tracebacks(self._cancellation)  # the server needs none
             return self._cancellation

@@ -357,6 +357,8 @@ class BatchWriter:
     ) -> None:
         try:
             await write
+        except GeneratorExit:
+            raise  # a garbage collection closes this task, with an event loop that is closed
         except BaseException as error:
             self._write_failed(error, pending)
             if not isinstance(error, Exception):

@@ -12,7 +12,13 @@ import pytest
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sse_batching import CancellationToken, CancelReason, SSEBatchingMiddleware, current_token
+from sse_batching import (
+    CancellationToken,
+    CancelReason,
+    SSEBatchingMiddleware,
+    StreamReport,
+    current_token,
+)
 from tests.support.apps import chunk, last, start
 from tests.support.threads import PATIENCE, in_thread, running
 
@@ -185,6 +191,30 @@ def test_a_request_that_is_dropped_with_its_loop_prints_nothing_more(
     assert unraisable == []
     assert drop(SSEBatchingMiddleware(asking, max_delay=1.0), make_loop) == bare
     assert unraisable == []
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_a_request_that_is_dropped_at_its_end_prints_nothing(
+    make_loop: MakeLoop, unraisable: list[str]
+) -> None:
+    """The loop may be closed while the middleware writes the rest or awaits `on_close`, too."""
+
+    async def returning(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(chunk(b"stall"))
+        await send(chunk(b"rest"))
+
+    async def complete(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(last())
+
+    async def on_close(report: StreamReport) -> None:
+        await forever()
+
+    gc.collect()
+    for app in (returning, complete):
+        drop(SSEBatchingMiddleware(app, max_delay=0.001, on_close=on_close), make_loop)
+        assert unraisable == []
 
 
 @pytest.mark.parametrize("registers", [False, True])
