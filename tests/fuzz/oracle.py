@@ -24,10 +24,11 @@ def kind(fault: str) -> str:
 
 def _faults(plan: Plan, history: History) -> Iterator[str]:
     for seen in history.requests:
-        yield from seen.strange
         if history.closed:
             yield from _closed(seen)
-        elif not history.stuck:
+            continue
+        yield from seen.strange
+        if not history.stuck:
             yield from rules_bytes.faults(plan.settings, seen)
             yield from rules_end.faults(plan, seen)
             yield from rules_time.faults(plan, seen)
@@ -40,7 +41,12 @@ def _faults(plan: Plan, history: History) -> Iterator[str]:
 
 
 def _closed(seen: Seen) -> Iterator[str]:
-    """The event loop was closed with the request in it: the token is all that can be told."""
+    """The event loop was closed with the request in it: the token is all that can be told.
+
+    A garbage collection closes a `send` that waits, in another context, also without the package.
+    """
+    if seen.reports:
+        return  # the request had ended, and only its `on_close` was open
     if not seen.open_at_close or seen.token is None or seen.app_ended is None:
         return  # Python has not destroyed the task: a token that cancels it, or anyio, holds it
     if not seen.token.cancelled:
