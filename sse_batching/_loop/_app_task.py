@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import anyio
 
+EACH_SIDE: Final = 3
+"""Callbacks before a call, and after the call: see `_QueueCount`."""
+
 SCHEDULING_METHODS: Final = frozenset({"call_soon", "call_soon_threadsafe"})
 
 TIMER_METHODS: Final = frozenset({"call_later", "call_at"})
@@ -18,6 +21,15 @@ TIMER_METHODS: Final = frozenset({"call_later", "call_at"})
 LOOKS_FOR_UNDONE: Final = 16
 """Loop iterations after a cancellation of our own in which to look whether the app has undone it. A
 task group of anyio's or asyncio's takes three, if its tasks need no time to clean up."""
+
+
+def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return True in the thread in which this event loop runs.
+
+    Not in the thread that made the loop: it may run in one thread first, for a warm-up request, and
+    in another later (Kludex/uvicorn#706).
+    """
+    return asyncio._get_running_loop() is loop
 
 
 class AsyncioAppTask:
@@ -90,7 +102,7 @@ class AsyncioAppTask:
         if requests > 0:
             self._own += requests
             self._owed = self._any_own = True
-            if self._task is not None and _is_running(loop := self._task.get_loop()):
+            if self._task is not None and is_running_here(loop := self._task.get_loop()):
                 self._looks = LOOKS_FOR_UNDONE
                 if self._look is None and not self.ended:
                     self._look = loop.call_soon(self._look_for_undone)
@@ -122,7 +134,7 @@ class AsyncioAppTask:
             # A scope undoes its cancellations itself. A task that is woken does not cancel itself.
             callback(*args, **kwargs)
         elif owner is loop and args and callback.__name__ in SCHEDULING_METHODS:
-            in_loop = _is_running(loop)
+            in_loop = is_running_here(loop)
             self._scheduled += in_loop
             callback(self._counting_scheduled, in_loop, *args, **kwargs)
         elif owner is loop and len(args) > 1 and callback.__name__ in TIMER_METHODS:
@@ -150,7 +162,7 @@ class AsyncioAppTask:
         self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]
     ) -> None:
         """Count what a function of the app's requests, and what the function schedules."""
-        in_loop = _is_running(loop)
+        in_loop = is_running_here(loop)
         count = _QueueCount(self, loop, in_loop=in_loop)
         began = count.schedule_begin()
         if began:
@@ -227,21 +239,14 @@ class AsyncioAppTask:
             self._task = None
 
 
-def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
-
-
 class _QueueCount:
     """Counts the cancellations that a call has scheduled in the event loop.
 
     Event loops call back in order. So what runs between a callback that is scheduled before the
     call and one that is scheduled after the call was scheduled by the call. (Or by another thread
-    during the call. That thread would have to cancel the same request.) There are three callbacks
-    on each side. If the six do not come in order, as in a test that shuffles its event loop,
-    nothing is counted.
+    during the call. That thread would have to cancel the same request.) There are
+    `EACH_SIDE` callbacks on each side. If they do not come in order, as in a test that shuffles its
+    event loop, nothing is counted.
     """
 
     __slots__ = ("_app_task", "_began_at", "_ended_at", "_in_order", "_loop", "_passed", "in_loop")
@@ -268,11 +273,11 @@ class _QueueCount:
 
     def schedule_begin(self) -> bool:
         """Schedule the callbacks before the call. Return False if the event loop is closed."""
-        return all(self._schedule(number) for number in range(3))
+        return all(self._schedule(number) for number in range(EACH_SIDE))
 
     def schedule_end(self) -> None:
         """Schedule the callbacks after the call."""
-        for number in range(3, 6):
+        for number in range(EACH_SIDE, 2 * EACH_SIDE):
             self._schedule(number)
 
     def _schedule(self, number: int) -> bool:
@@ -285,9 +290,9 @@ class _QueueCount:
     def _pass(self, number: int) -> None:
         self._in_order = self._in_order and number == self._passed
         self._passed += 1
-        if self._passed == 3:
+        if self._passed == EACH_SIDE:
             self._began_at = self._app_task.cancelling
-        elif self._passed == 4:
+        elif self._passed == EACH_SIDE + 1:
             self._ended_at = self._app_task.cancelling
-        elif self._passed == 6:
+        elif self._passed == 2 * EACH_SIDE:
             self._app_task.count_ended(self)

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio.lowlevel
 
-from ._app_task import AsyncioAppTask
+from ._app_task import AsyncioAppTask, is_running_here
 from ._latency import LoopLatency
 from ._timers import TimerQueues
 
@@ -21,7 +21,7 @@ if sys.version_info >= (3, 12):
     _current_task = asyncio.current_task
 else:
     # `asyncio.current_task` is a Python function until 3.12. A call would add 860 instructions to
-    # the 18,200 of a request. CPython 3.11 gets only security fixes, so this name stays.
+    # the 19,200 of a request. CPython 3.11 gets only security fixes, so this name stays.
     _current_task = vars(asyncio.tasks)["_current_tasks"].get
 
     from ._stepped import SteppedWork, run_first_step
@@ -46,9 +46,7 @@ class AsyncioLoop:
         self.timer_queues = TimerQueues(partial(loop.call_at, context=Context()), loop.time)
 
     def in_loop(self) -> bool:
-        # Not the thread that made this object: an event loop may run in one thread first, for a
-        # warm-up request, and in another later (Kludex/uvicorn#706).
-        return asyncio._get_running_loop() is self.loop
+        return is_running_here(self.loop)
 
     def run_in_loop(self, callback: Callable[[], object]) -> None:
         if self.in_loop():
@@ -169,7 +167,7 @@ class AsyncioWakeup:
             await self._future
 
     def wake(self) -> None:
-        if asyncio._get_running_loop() is self._loop:
+        if is_running_here(self._loop):
             self._set()  # the task runs in the next iteration: a server may leave it no other
         # Also from here, because this may be a signal handler, and the loop may be asleep.
         with suppress(RuntimeError):  # the event loop is closed
