@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import anyio
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sse_batching import CancellationToken, SSEBatchingMiddleware, current_token
 from sse_batching.testing import Conversation
@@ -90,6 +90,12 @@ async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
         finally:
             await advance(1)
 
+    server = await left_and_then_cancelled(app)
+    assert server.task.cancelled()
+
+
+async def left_and_then_cancelled(app: ASGIApp) -> AsTask:
+    """Let the client leave, and the server cancel the request half a second later."""
     server = AsTask(SSEBatchingMiddleware(app))
     async with Conversation(server) as talk:
         await advance(1)
@@ -97,7 +103,7 @@ async def test_the_server_may_cancel_what_a_callback_has_cancelled() -> None:
         await advance(0.5)
         server.task.cancel()
         await talk.ended()
-    assert server.task.cancelled()
+    return server
 
 
 async def with_cancel_scope(token: CancellationToken) -> None:
@@ -144,13 +150,7 @@ async def test_the_server_may_cancel_after_the_app_has_undone_what_a_callback_ca
         await work(current_token())
         await advance(1)
 
-    server = AsTask(SSEBatchingMiddleware(app))
-    async with Conversation(server) as talk:
-        await advance(1)
-        talk.leave()
-        await advance(0.5)
-        server.task.cancel()
-        await talk.ended()
+    server = await left_and_then_cancelled(app)
     assert server.task.cancelled()
     assert server.task.cancelling() == 1
 
